@@ -1,0 +1,3 @@
+"""Inferenz: a Stable Diffusion web UI."""
+
+__version__ = "0.1.0"

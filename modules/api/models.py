@@ -1,0 +1,64 @@
+"""What models there are, what the engine is doing, and how many tokens a text has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Body, Request
+
+from modules.api.people import owner
+from modules.core.checkpoint import ModelInfo
+from modules.core.generation import MAX_PROMPT_CHARACTERS
+from modules.prompting.clip import ClipTokenizer
+
+if TYPE_CHECKING:
+    from modules.app import App
+
+CountTokens = Callable[[str], tuple[int, int]]  # text -> (tokens, room in its chunks of 75)
+
+
+def models_router(app: App, *, count_tokens: CountTokens | None = None) -> APIRouter:
+    """GET /models, /status; POST /tokens. count_tokens: how to count, CLIP's way by default."""
+    routes = APIRouter()
+    count = count_tokens or _clip()
+
+    @routes.get("/models")
+    def models() -> dict[str, Any]:
+        return {
+            "checkpoints": [model_json(info) for info in app.catalog.checkpoints()],
+            "vaes": [model_json(info) for info in app.catalog.vaes()],
+        }
+
+    @routes.get("/status")
+    def status(request: Request) -> dict[str, Any]:
+        engine = asdict(app.jobs.status())
+        del engine["options"]
+        return {"engine": engine, "user": owner(request)}
+
+    @routes.post("/tokens")
+    def tokens(text: Annotated[str, Body(embed=True, max_length=MAX_PROMPT_CHARACTERS)]) -> dict[str, Any]:
+        used, room = count(text)
+        return {"count": used, "limit": room, "chunks": max(1, room // 75)}
+
+    return routes
+
+
+def model_json(info: ModelInfo) -> dict[str, Any]:
+    """A model for a browser: without absolute path and tensor configuration."""
+    values = asdict(info)
+    for name in ("path", "config", "mtime_ns"):
+        del values[name]
+    return {**values, "title": info.title, "short_hash": info.short_hash}
+
+
+def _clip() -> CountTokens:
+    """CLIP's count; its tables are read at the first question, for the page starts without them."""
+    load = cache(ClipTokenizer.load)
+
+    def count(text: str) -> tuple[int, int]:
+        return load().count_display(text)
+
+    return count

@@ -1,0 +1,1 @@
+"""Per family: load, encode, predict, decode."""

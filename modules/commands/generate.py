@@ -1,0 +1,163 @@
+"""`python webui.py generate "a red apple"`: a picture without a page, in this process."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from modules.app import App, build_app
+from modules.commands.console import BAD_INPUT, FAILED, FINE, STOPPED, Console, error_json
+from modules.commands.flags import add_device_flags, add_folder_flags, app_config
+from modules.commands.progress import ProgressLine
+from modules.commands.targets import OutputTarget
+from modules.core.errors import CheckpointError, InferenzError, RequestError
+from modules.core.generation import GenerationPlan, plan_json
+from modules.services.views import JobView
+
+# Flag (as argparse stores it) -> field of the request
+FIELDS: Mapping[str, str] = {
+    "prompt": "prompt", "negative": "negative_prompt", "model": "checkpoint", "vae": "vae",
+    "text_encoder": "text_encoder", "sampler": "sampler",
+    "schedule": "schedule", "steps": "steps", "cfg": "cfg_scale", "seed": "seed", "clip_skip": "clip_skip",
+    "batch_size": "batch_size", "strict": "strict",
+}  # fmt: skip
+LOOK_SECONDS = 0.1  # between looks at the job: quick enough for a bar, and Ctrl+C is noticed on every system
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompt", nargs="?", help="what the picture shows")
+    parser.add_argument("--negative", metavar="TEXT", help="what it must not show")
+    parser.add_argument("-n", "--number", type=int, metavar="N", help="how many pictures (seed, seed + 1, ...)")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="how many of them side by side (default: 1)")
+    parser.add_argument("--size", metavar="WxH", help="pixels, multiples of 8, such as 512x768")
+    parser.add_argument("--steps", metavar="N", help="sampling steps, 1 to 150")
+    parser.add_argument("--seed", metavar="N", help="of the first picture; -1 for a random one (default)")
+    parser.add_argument("--cfg", metavar="X", help="guidance scale, 1 to 30")
+    parser.add_argument("--sampler", metavar="NAME", help='such as "Euler a" or "DPM++ 2M Karras"')
+    parser.add_argument("--schedule", metavar="NAME", help="such as Karras (default: Automatic)")
+    parser.add_argument("--model", metavar="NAME", help="checkpoint: name, file name or short hash")
+    parser.add_argument("--vae", metavar="NAME", help="VAE file, Automatic or None")
+    parser.add_argument("--text-encoder", metavar="NAME", help="text encoder file (default: the checkpoint's own)")
+    parser.add_argument("--clip-skip", metavar="N", help="1 is the text encoder's last layer")
+    parser.add_argument("--strict", action="store_true", default=None, help="identical to the last bit at every run")
+    parser.add_argument(
+        "-o", "--output", metavar="PATH",
+        help="a .png name, which may hold {seed} and {index}, or a folder (default: outputs/, as on the page)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="read a request or plan as JSON from standard input, print the result as JSON",
+    )
+    parser.add_argument("--verbose", action="store_true", help="tell the progress in lines where there is no terminal")
+    parser.add_argument("--quiet", action="store_true", help="tell no progress")
+    add_folder_flags(parser)
+    add_device_flags(parser)
+
+
+def run(flags: argparse.Namespace, console: Console, *, build: Callable[..., App] = build_app) -> int:
+    """Make pictures; prints the path of each that was saved. build: in place of the real app (tests)."""
+    try:
+        values = _values(flags, console)
+        target = OutputTarget(flags.output) if flags.output is not None else None
+        with build(app_config(flags, serving=False), pictures=target) as app:
+            plan = _only(app.jobs.resolve(values), flags.number)
+            view = _follow(app, app.jobs.submit_plan(plan), flags, console)
+            paths = _paths(app, view, target)
+    except InferenzError as error:
+        if flags.json:
+            console.print_json({"state": "failed", "pictures": [], "error": error_json(error)})
+        code = console.complain(error)
+        return BAD_INPUT if isinstance(error, CheckpointError) else code
+    return _report(view, paths, console, as_json=flags.json)
+
+
+def _values(flags: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """The request: what came as JSON, and over it what the flags say."""
+    asked = {field: getattr(flags, flag) for flag, field in FIELDS.items() if getattr(flags, flag) is not None}
+    if flags.size is not None:
+        asked["width"], asked["height"] = _size(flags.size)
+    if flags.number is not None:
+        if flags.number < 1:
+            raise RequestError("--number", f"{flags.number} is not accepted", accepted="a number of at least 1")
+        asked["batch_count"] = ceil(flags.number / max(flags.batch_size or 1, 1))
+    if not flags.json:
+        if flags.prompt is None:
+            raise RequestError("prompt", "is missing", accepted='text, such as "a red apple", or --json')
+        return asked
+    read = _read_json(console)
+    if asked and "schema" in read:
+        raise RequestError(
+            "--json", "a plan leaves nothing to choose", accepted="a plan alone, or a request with flags"
+        )
+    return {**read, **asked}
+
+
+def _read_json(console: Console) -> dict[str, Any]:
+    try:
+        read = console.read_json()
+    except (ValueError, RecursionError) as error:
+        raise RequestError("--json", f"standard input is not JSON: {error}", accepted="a request or a plan") from error
+    if not isinstance(read, dict):
+        raise RequestError("--json", "standard input is not a JSON object", accepted="a request or a plan")
+    return read
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, cross, height = text.lower().replace("×", "x").partition("x")
+    if not (cross and width.strip().isdecimal() and height.strip().isdecimal() and len(text) < 20):
+        raise RequestError("--size", f"{text[:40]!r} is not accepted", accepted="WIDTHxHEIGHT, such as 512x768")
+    return int(width), int(height)
+
+
+def _only(plan: GenerationPlan, number: int | None) -> GenerationPlan:
+    """Whole batches were resolved; -n may ask for fewer."""
+    return plan if number is None else replace(plan, seeds=plan.seeds[:number])
+
+
+def _follow(app: App, view: JobView, flags: argparse.Namespace, console: Console) -> JobView:
+    """Show the job until it is over. Ctrl+C ends it within a step, once more at once."""
+    progress = ProgressLine(console, verbose=flags.verbose, quiet=flags.quiet)
+    stopping = False
+    with app.jobs.subscribe() as subscription:
+        while not view.over:
+            try:
+                view = subscription.get(LOOK_SECONDS) or app.jobs.get(view.id) or view
+                progress.show(view)
+            except KeyboardInterrupt:
+                if stopping:
+                    progress.finish()
+                    raise
+                stopping = True
+                app.jobs.interrupt(view.id)
+    progress.finish()
+    return view
+
+
+def _paths(app: App, view: JobView, target: OutputTarget | None) -> dict[int, Path]:
+    """Index of each saved picture -> its file."""
+    saved = {image.index: image.picture for image in view.images if image.picture is not None}
+    if target is not None:
+        return {written.index: written.path for written in target.written if written.index in saved}
+    return {index: app.history.file(picture) for index, picture in saved.items()}
+
+
+def _report(view: JobView, paths: Mapping[int, Path], console: Console, *, as_json: bool) -> int:
+    if as_json:
+        pictures = [
+            {"path": str(path), "seed": view.plan.seeds[index], "index": index} for index, path in paths.items()
+        ]
+        error = None
+        if view.error is not None:
+            error = {"code": view.error.code, "message": view.error.message, "hint": view.error.hint, "field": None}
+        console.print_json({"state": view.state, "pictures": pictures, "error": error, "plan": plan_json(view.plan)})
+    else:
+        for path in paths.values():
+            console.print(str(path))
+    if view.error is not None:
+        console.say(f"Error: {view.error.message} {view.error.hint}".rstrip())
+    return {"completed": FINE, "interrupted": STOPPED}.get(view.state, FAILED)

@@ -1,0 +1,191 @@
+"""What a person asks for, and the same with nothing left to choose.
+
+`GenerationRequest` may leave nearly everything out; `services.jobs` resolves it against catalog, family defaults and
+settings to a `GenerationPlan`, which alone decides the pixels. Both are frozen, JSON-serialisable and free of torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from modules.core.checkpoint import Separate
+from modules.core.errors import RequestError
+
+T = TypeVar("T")
+UNKNOWN_FIELD = "unexpected_keyword_argument"  # pydantic's name of that error for dataclasses
+
+SCHEMA = 1
+MAX_SEED = 2**63 - 1  # the largest integer SQLite and JSON readers of other languages keep exactly
+MAX_PROMPT_CHARACTERS = 100_000
+MAX_PICTURES = 400  # of one request: batch_count * batch_size
+
+Side = Annotated[int, Field(ge=64, le=4096, multiple_of=8)]  # pixels
+Steps = Annotated[int, Field(ge=1, le=150)]
+Guidance = Annotated[float, Field(ge=1.0, le=30.0, allow_inf_nan=False)]
+ClipSkip = Annotated[int, Field(ge=1, le=12)]
+Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)]
+Seed = Annotated[int, Field(ge=-1, le=MAX_SEED)]
+Name = Annotated[str, Field(max_length=400)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationRequest:
+    """What was asked. None means: the checkpoint's or the settings' own value.
+
+    width, height: pixels, multiples of 8. seed: -1 for a random one; picture i of a request uses seed + i.
+    batch_count * batch_size pictures are made, batch_size of them side by side.
+    clip_skip: 1 is the text encoder's last layer, 2 the one before (AUTOMATIC1111's counting).
+    checkpoint, vae, text_encoder: a name, file name, title or short hash from the catalog; vae also "Automatic" or
+    "None" (the checkpoint's own), text_encoder also "Automatic": the checkpoint's own, else a file that fits.
+    strict: run each picture alone, so that it is identical to the last bit whatever else is running.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    prompt: Prompt = ""
+    negative_prompt: Prompt = ""
+    checkpoint: Name | None = None
+    vae: Name | None = None
+    text_encoder: Name | None = None
+    clip_skip: ClipSkip | None = None
+    sampler: Name | None = None
+    schedule: Name | None = None
+    steps: Steps | None = None
+    width: Side | None = None
+    height: Side | None = None
+    cfg_scale: Guidance | None = None
+    seed: Seed = -1
+    batch_count: Annotated[int, Field(ge=1, le=100)] = 1
+    batch_size: Annotated[int, Field(ge=1, le=16)] = 1
+    strict: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRef:
+    """A model file as the plan names it. sha256 may be None: it is computed in the background and never blocks.
+
+    name: as shown and written to infotext (file name without extension). path: absolute, on the machine that plans.
+    """
+
+    name: str
+    path: str
+    sha256: str | None = None
+
+    @property
+    def short_hash(self) -> str | None:
+        """AutoV2: the first ten hexadecimal digits of the file's SHA-256."""
+        return self.sha256[:10] if self.sha256 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationPlan:
+    """One job with nothing left to choose: one picture per entry of `seeds`, equal in all else.
+
+    The same plan gives the same bytes when run alone or with `strict`, and the same picture to rounding when batched.
+    family, sampler, schedule: registry names (`sd1`, `euler_a`, `karras`). vae, text_encoder None: the
+    checkpoint's own.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    schema: Literal[1] = 1
+    checkpoint: FileRef
+    family: str
+    vae: FileRef | None = None
+    text_encoder: FileRef | None = None
+    prompt: Prompt
+    negative_prompt: Prompt
+    clip_skip: ClipSkip
+    sampler: str
+    schedule: str
+    steps: Steps
+    width: Side
+    height: Side
+    cfg_scale: Guidance
+    seeds: Annotated[
+        tuple[Annotated[int, Field(ge=0, le=2**64 - 1)], ...], Field(min_length=1, max_length=MAX_PICTURES)
+    ]
+    batch_size: Annotated[int, Field(ge=1, le=16)] = 1
+    noise_source: Literal["CPU"] = "CPU"
+    strict: bool = False
+    options: Mapping[str, float] = field(default_factory=dict)  # of the sampler: eta, s_churn, s_noise ...
+
+    @property
+    def separate(self) -> Separate[FileRef]:
+        """The parts that are not the checkpoint's own."""
+        return Separate(text_encoder=self.text_encoder, vae=self.vae)
+
+    def only(self, index: int) -> GenerationPlan:
+        """The plan of picture `index` alone: what its file carries, and what makes it again."""
+        return replace(self, seeds=(self.seeds[index],), batch_size=1)
+
+
+_REQUEST: TypeAdapter[GenerationRequest] = TypeAdapter(GenerationRequest)
+_PLAN: TypeAdapter[GenerationPlan] = TypeAdapter(GenerationPlan)
+
+
+def parse_request(values: Mapping[str, Any]) -> GenerationRequest:
+    """Build a request from untrusted values (a form, JSON, a command line). Raises RequestError naming the field."""
+    return _checked(_REQUEST, values)
+
+
+def parse_plan(values: Mapping[str, Any]) -> GenerationPlan:
+    """Build a plan from untrusted values, as `plan_json` wrote them. Raises RequestError naming the field."""
+    return _checked(_PLAN, values)
+
+
+def request_json(request: GenerationRequest) -> dict[str, Any]:
+    """The request as JSON-ready values."""
+    return dict(_REQUEST.dump_python(request, mode="json"))
+
+
+def plan_json(plan: GenerationPlan) -> dict[str, Any]:
+    """The plan as JSON-ready values: `parse_plan(plan_json(p)) == p`."""
+    return dict(_PLAN.dump_python(plan, mode="json"))
+
+
+def _checked(adapter: TypeAdapter[T], values: Mapping[str, Any]) -> T:
+    try:
+        return adapter.validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        properties = adapter.json_schema()["properties"]
+        name = ".".join(str(part) for part in first["loc"]) or "request"
+        raise RequestError(name, _problem(first), accepted=_accepted(first, properties)) from None
+
+
+def _problem(error: Any) -> str:
+    value = error.get("input")
+    if error["type"] == UNKNOWN_FIELD:
+        return "there is no such field"
+    if error["type"] == "missing":
+        return "is missing"
+    if error["type"] == "string_too_long":
+        return f"is {len(value):,} characters long"
+    try:
+        shown = repr(value)
+    except ValueError:  # an integer of more digits than Python is willing to print
+        return "this number is not accepted"
+    return f"{shown if len(shown) <= 60 else shown[:57] + '...'} is not accepted"
+
+
+def _accepted(error: Any, properties: Mapping[str, Any]) -> str:
+    """What would have been right, from the field's own bounds; pydantic's words where it has none."""
+    if len(error["loc"]) == 1:
+        wanted = properties.get(str(error["loc"][0]), {})
+        for kind in wanted.get("anyOf", (wanted,)):
+            if "minimum" in kind:
+                noun = {"integer": "a whole number", "number": "a number"}[kind["type"]]
+                noun = f"a multiple of {kind['multipleOf']}" if "multipleOf" in kind else noun
+                return f"{noun} from {kind['minimum']} to {kind['maximum']}"
+            if "maxLength" in kind:
+                return f"text of at most {kind['maxLength']:,} characters"
+    if error["type"] == UNKNOWN_FIELD:
+        near = get_close_matches(str(error["loc"][-1]), properties)
+        return " or ".join(near) if near else ", ".join(sorted(properties))
+    return str(error["msg"]).removeprefix("Input should be ")

@@ -1,0 +1,204 @@
+"""The language between samplers, schedules and what drives them. No torch at run time.
+
+Noise levels are sigmas of the variance-exploding form x = x0 + sigma * n (Karras et al. 2022), Python floats (float64).
+A model trained in the variance-preserving form (Stable Diffusion) is wrapped so that samplers never see the difference.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from modules.core.errors import RequestError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Query:
+    """A sampler asks for the denoised prediction of x at noise level sigma.
+
+    x: (1, C, H, W). step: 0-based step of the schedule this question belongs to (a second-order sampler asks twice in
+    one step). uncond True: answer (denoised, unconditional) instead of denoised, for CFG++.
+    """
+
+    x: Tensor
+    sigma: float
+    step: int
+    uncond: bool = False
+
+
+# Yields questions, is sent predictions of x0 shaped like x, returns the finished latent.
+Sampling = Generator[Query, Any, "Tensor"]
+
+
+class Noise(Protocol):
+    """One picture's own noise after the starting noise; each picture has its own stream, so batches equal singles."""
+
+    def fresh(self) -> Tensor:
+        """Standard normal, shaped like the latent; a new draw at each call (ancestral samplers)."""
+
+    def between(self, sigma: float, sigma_next: float) -> Tensor:
+        """Unit-variance increment of one Brownian path between two noise levels (SDE samplers).
+
+        The path is the picture's own: the same interval gives the same increment, sub-intervals add up.
+        """
+
+
+@dataclass(frozen=True)
+class NoiseLevels:
+    """The noise levels a model was trained on: sigmas[t] for timestep t, strictly increasing.
+
+    sigma = sqrt((1 - alpha_bar) / alpha_bar); Song et al. 2021 (DDIM) name the schedule, Karras et al. 2022 the sigma.
+    """
+
+    sigmas: tuple[float, ...]
+    prediction: str = "epsilon"
+
+    @classmethod
+    def scaled_linear(cls, start: float = 0.00085, end: float = 0.012, count: int = 1000) -> NoiseLevels:
+        """Stable Diffusion's betas: linear in sqrt(beta) from `start` to `end` (Rombach et al. 2022)."""
+        low, high = math.sqrt(start), math.sqrt(end)
+        product, sigmas = 1.0, []
+        for index in range(count):
+            product *= 1.0 - (low + (high - low) * index / (count - 1)) ** 2
+            sigmas.append(math.sqrt((1.0 - product) / product))
+        return cls(tuple(sigmas))
+
+    @property
+    def sigma_min(self) -> float:
+        return self.sigmas[0]
+
+    @property
+    def sigma_max(self) -> float:
+        return self.sigmas[-1]
+
+    def sigma(self, t: float) -> float:
+        """Sigma at a possibly fractional timestep, interpolated linearly in log sigma."""
+        t = min(max(t, 0.0), len(self.sigmas) - 1.0)
+        low = min(int(t), len(self.sigmas) - 2)
+        weight = t - low
+        return math.exp((1 - weight) * math.log(self.sigmas[low]) + weight * math.log(self.sigmas[low + 1]))
+
+    def timestep(self, sigma: float) -> float:
+        """The possibly fractional timestep of `sigma`: the inverse of `sigma()`, clamped to the trained range."""
+        if sigma <= self.sigmas[0]:
+            return 0.0
+        if sigma >= self.sigmas[-1]:
+            return len(self.sigmas) - 1.0
+        high = bisect_left(self.sigmas, sigma)
+        low_log, high_log = math.log(self.sigmas[high - 1]), math.log(self.sigmas[high])
+        return high - 1 + (math.log(sigma) - low_log) / (high_log - low_log)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerOption:
+    """A number that a sampler takes by keyword: its default and the closed range it may lie in. whole: an integer."""
+
+    default: float
+    low: float
+    high: float
+    whole: bool = False
+
+
+SamplerRun = Callable[..., Sampling]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """A sampler's description. `run(x, sigmas, noise, **options)` starts the coroutine.
+
+    label: as AUTOMATIC1111 shows it. aliases: older and other programs' names. order: convergence order on a smooth
+    ODE, None for a stochastic one. evaluations: model calls per step (progress and prompt editing count them).
+    schedule: what "Automatic" means for it. drop_penultimate: leave out the last sigma but one (AUTOMATIC1111's
+    "discard penultimate sigma"). rank: place in the list.
+    """
+
+    name: str
+    label: str
+    run: SamplerRun
+    order: int | None
+    aliases: tuple[str, ...] = ()
+    evaluations: int = 1
+    schedule: str = "normal"
+    drop_penultimate: bool = False
+    options: Mapping[str, SamplerOption] = field(default_factory=dict)
+    rank: int = 1000
+
+    @property
+    def deterministic(self) -> bool:
+        return self.order is not None
+
+    def checked_options(self, options: Mapping[str, float]) -> dict[str, float]:
+        """`options` as they may be handed to `run`. Raises RequestError for an unknown name or a value out of range."""
+        for name, value in options.items():
+            if name not in self.options:
+                raise RequestError(
+                    f"options.{name}",
+                    f"{self.label} has no such option",
+                    accepted=", ".join(self.options) or "no option at all",
+                )
+            option = self.options[name]
+            if not option.low <= value <= option.high or (option.whole and value != int(value)):
+                kind = "an integer" if option.whole else "a number"
+                raise RequestError(
+                    f"options.{name}",
+                    f"{value!r} is not accepted",
+                    accepted=f"{kind} from {option.low:g} to {option.high:g}",
+                )
+        return dict(options)
+
+    def chosen_options(self, options: Mapping[str, float]) -> dict[str, float]:
+        """Those of `options` that are not at their default: what is worth saying of them."""
+        return {
+            name: value
+            for name, value in options.items()
+            if name not in self.options or value != self.options[name].default
+        }
+
+
+def sampler(name: str, *, label: str, order: int | None, **description: Any) -> Callable[[SamplerRun], Sampler]:
+    """Mark a generator function as a sampler; the keywords are `Sampler`'s fields."""
+
+    def describe(run: SamplerRun) -> Sampler:
+        return Sampler(name=name, label=label, order=order, run=run, **description)
+
+    return describe
+
+
+ScheduleRun = Callable[[int, NoiseLevels], Sequence[float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """A noise schedule's description. `run(steps, levels)` gives steps + 1 sigmas, strictly decreasing, last is 0."""
+
+    name: str
+    label: str
+    run: ScheduleRun
+    aliases: tuple[str, ...] = ()
+    rank: int = 1000
+
+
+def schedule(name: str, *, label: str, **description: Any) -> Callable[[ScheduleRun], Schedule]:
+    """Mark a function as a schedule; the keywords are `Schedule`'s fields."""
+
+    def describe(run: ScheduleRun) -> Schedule:
+        return Schedule(name=name, label=label, run=run, **description)
+
+    return describe
+
+
+def sigmas_for(chosen: Sampler, spacing: Schedule, steps: int, levels: NoiseLevels) -> tuple[float, ...]:
+    """The sigmas a sampler runs on: the schedule's, less the penultimate one where the sampler leaves it out.
+
+    As in AUTOMATIC1111, a sampler that drops it is given one step more, so the number of steps stays as asked.
+    """
+    if not chosen.drop_penultimate:
+        return tuple(spacing.run(steps, levels))
+    sigmas = tuple(spacing.run(steps + 1, levels))
+    return (*sigmas[:-2], sigmas[-1])

@@ -1,0 +1,1 @@
+"""Parameterisations, per-image noise, latent formats, previews."""

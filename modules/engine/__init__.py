@@ -1,0 +1,1 @@
+"""Picture coroutine, batcher, model manager, device placement."""

@@ -1,0 +1,151 @@
+"""Where operations are answered with the model in place: texts encoded, rows predicted, latents decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from modules.core.errors import OutOfMemory
+from modules.core.job import Encoded
+from modules.core.operations import Decode, Encode, Predict
+from modules.diffusion.preview import as_pixels
+from modules.engine.batcher import Trajectory, Turn, text_length
+from modules.engine.costs import PassCosts
+from modules.engine.forward import Forward, give_back, shortage, size_of
+from modules.engine.outbox import Outbox
+from modules.engine.picture import NotFinite
+from modules.engine.resident import Resident
+from modules.engine.sidework import Line
+from modules.engine.stopwatch import Stopwatch
+from modules.engine.task import Task
+from modules.engine.texts import Texts
+from modules.engine.watch import PictureWatch
+
+PARTED = (
+    "There was too little memory for a step's rows together: they were computed one after another, and the last bits "
+    "of the picture may differ from the same picture made with more free memory."
+)
+TILED = (
+    "There was too little memory to decode the picture whole: it was decoded in overlapping tiles, and may differ "
+    "slightly from the same picture made with more free memory."
+)
+
+
+class Desk:
+    """Answers turns. Used from the engine's one thread. costs: is told what passes take.
+
+    texts: the encoded prompts it keeps; stopwatch: model time.
+    """
+
+    def __init__(
+        self,
+        *,
+        resident: Resident,
+        forward: Forward,
+        outbox: Outbox,
+        line: Line,
+        costs: PassCosts,
+        clock: Callable[[], float],
+    ) -> None:
+        self.texts = Texts()
+        self.stopwatch = Stopwatch(clock)
+        self._resident, self._forward = resident, forward
+        self._outbox, self._line, self._costs, self._clock = outbox, line, costs, clock
+
+    def answer(self, turn: Turn) -> None:
+        """Answer a turn's operations; an error goes to the picture that it concerns."""
+        operation = turn.trajectories[0].operation
+        if isinstance(operation, Predict):
+            self._predict(turn)
+        elif isinstance(operation, Decode):
+            self._decode(turn.trajectories[0], operation)
+        else:
+            for trajectory in turn.trajectories:
+                if isinstance(trajectory.operation, Encode):
+                    self._encode(trajectory, trajectory.operation)
+
+    def _predict(self, turn: Turn) -> None:
+        backbone, trajectories = self._resident.backbone, turn.trajectories
+        predicts = [t.operation for t in trajectories if isinstance(t.operation, Predict)]
+        # The shape by which the batcher asks: of the latent, and the tokens of the longest text
+        shape = (*predicts[0].rows[0].x.shape, max(text_length(predict) for predict in predicts))
+        rows = sum(len(predict.rows) for predict in predicts)
+        told = partial(self._costs.measured, turn.group, shape, rows)
+        with self.stopwatch.model(backbone.placement.unet_device, tasks_of(trajectories), told):
+            answers = self._forward.answer(backbone, predicts)
+        if self._forward.parted:
+            for trajectory in trajectories:
+                self._watch(trajectory).notice(PARTED)
+        now = self._clock()
+        for trajectory, answer in zip(trajectories, answers, strict=True):
+            if isinstance(answer, Exception):
+                trajectory.throw(answer, now)
+            else:
+                trajectory.advance(answer, now)
+
+    def _encode(self, trajectory: Trajectory, operation: Encode) -> None:
+        backbone, task = self._resident.backbone, trajectory.owner
+        began = self._clock()
+        try:
+            with self.stopwatch.model(backbone.placement.text_device, (task,)):
+                answer = self.texts.answer(backbone, operation)
+            if not task.encoded:
+                task.encoded = True
+                tokens, negative = (backbone.tokens(text) for text in operation.texts)
+                seconds = self._clock() - began
+                self._outbox.send(Encoded(job=task.job, seconds=seconds, tokens=tokens, negative_tokens=negative))
+        except Exception as caught:  # noqa: BLE001  it goes to the picture that it concerns
+            error = shortage(caught, "the prompt's encoding")
+        else:
+            trajectory.advance(answer, self._clock())
+            return
+        give_back(backbone.placement.text_device)
+        trajectory.throw(error, self._clock())
+
+    def _decode(self, trajectory: Trajectory, operation: Decode) -> None:
+        device = self._resident.backbone.placement.vae_device
+        outcome = self._decoded(trajectory.owner, operation)
+        if isinstance(outcome, OutOfMemory):
+            give_back(device)  # only here has the failed attempt let go of its tensors
+            outcome = self._decoded(trajectory.owner, operation, tiled=True)
+            if isinstance(outcome, Tensor):
+                self._watch(trajectory).notice(TILED)
+        if isinstance(outcome, Tensor):
+            self._learn(operation, outcome)
+            trajectory.advance(outcome, self._clock())
+            return
+        give_back(device)
+        trajectory.throw(outcome, self._clock())
+
+    def _decoded(self, task: Task, operation: Decode, *, tiled: bool = False) -> Tensor | Exception:
+        """(H, W, 3) uint8 on the CPU, or what went wrong."""
+        backbone = self._resident.backbone
+        try:
+            with self.stopwatch.model(backbone.placement.vae_device, (task,)):
+                if not bool(torch.isfinite(operation.latent).all()):
+                    raise NotFinite("latent")
+                image = backbone.decode(operation.latent, fp32=operation.fp32, tiled=tiled)[0]
+                if not bool(torch.isfinite(image).all()):
+                    raise NotFinite("picture")
+                return as_pixels(image).cpu()
+        except Exception as error:  # noqa: BLE001  it goes to the picture that it concerns
+            return shortage(error, f"decoding {size_of(operation.latent)}")
+
+    @staticmethod
+    def _watch(trajectory: Trajectory) -> PictureWatch:
+        task: Task = trajectory.owner
+        return task.live[trajectory]
+
+    def _learn(self, operation: Decode, pixels: torch.Tensor) -> None:
+        looks = self._resident.looks(operation.model)
+        if looks is not None and looks.colours.wanting:
+            latent = operation.latent.cpu()
+            self._line.put(lambda: looks.colours.learn(latent, pixels.numpy()))
+
+
+def tasks_of(trajectories: tuple[Trajectory, ...]) -> list[Task]:
+    """Whose the trajectories are, each task once."""
+    return list(dict.fromkeys(trajectory.owner for trajectory in trajectories))

@@ -1,0 +1,64 @@
+"""How much memory there is for models, and how it is given back."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+
+import psutil
+import torch
+
+SPARE = 0.5  # of what is free at start, for latents, activations and everybody else
+DEVICE_SPARE = 0.7
+
+
+def budget(device: torch.device) -> int:
+    """Bytes that loaded models may take on `device`, from what is free now."""
+    if device.type == "cuda":
+        free, _total = torch.cuda.mem_get_info(device)
+        return int(free * DEVICE_SPARE)
+    if device.type == "xpu":
+        return int(torch.xpu.get_device_properties(device).total_memory * DEVICE_SPARE)
+    return int(psutil.virtual_memory().available * SPARE)
+
+
+def is_short(error: BaseException) -> bool:
+    """Whether an error says that memory was short. Only CUDA and XPU have an exception of their own for it.
+
+    The words are MPS's, cuBLAS's and cuDNN's, and those of torch's allocator for the CPU on Linux and on Windows.
+    """
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in _SHORT)
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the device failed in a way that this process cannot recover from: each further call fails, too."""
+    # torch has the type from 2.8 on; before, such an error cannot be told from others
+    return isinstance(error, getattr(torch, "AcceleratorError", ())) and not is_short(error)
+
+
+_SHORT = ("out of memory", "_alloc_failed", "can't allocate memory", "not enough memory", "failed to allocate")
+
+
+def give_back(device: torch.device) -> None:
+    """Return freed memory to the system and the device's pool to the driver.
+
+    glibc keeps freed blocks of some megabytes for itself, which is what most weights are made of; without the trim a
+    process that swaps models grows. Hooks, which only other devices than the CPU get, make reference cycles: hence the
+    collection, which takes 0.2 s.
+    """
+    if device.type != "cpu":
+        gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "xpu":
+        torch.xpu.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none and needs none
+        if trim is not None:
+            trim(0)

@@ -1,0 +1,237 @@
+"""A picture as a coroutine: it encodes, samples and decodes by asking, and knows nothing of who answers.
+
+`denoise` drives a sampler through guidance; `watched` is a wrapper with a sampling's own signature that lets someone
+look on. Nothing here makes the device wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from modules.core.errors import EngineError
+from modules.core.operations import Decode, Encode, ModelKey, Operation, Picture, Predict
+from modules.core.sampling import Noise, NoiseLevels, Sampling
+from modules.diffusion.guidance import Call, ClassifierFree
+
+LOOK_STEPS = 5  # between looks whether a prediction holds NaN: three small kernels each
+
+
+class Stopped(Exception):
+    """Thrown into a picture that is to end now. keep: what is there of it shall be decoded."""
+
+    def __init__(self, *, keep: bool) -> None:
+        super().__init__("stopped")
+        self.keep = keep
+
+
+class NotFinite(EngineError):
+    """A latent or a decoded picture holds NaN or infinity. part: "latent" or "picture"."""
+
+    def __init__(self, part: str) -> None:
+        super().__init__(
+            f"The model produced no valid numbers: the {part} holds NaN, in float32 too.",
+            hint="The checkpoint or its VAE is probably damaged; try another VAE or another checkpoint.",
+        )
+        self.part = part
+
+
+class StartingNoise(Noise, Protocol):
+    """A picture's own noise, the starting noise included."""
+
+    def initial(self) -> Tensor:
+        """Standard normal (1, C, H, W) float32 on the device."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Canvas:
+    """What a picture must know of a loaded model. levels: its noise levels; channels, downscale: of its latents."""
+
+    levels: NoiseLevels
+    channels: int
+    downscale: int
+    device: torch.device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """One picture to make. sigmas and sample come from the plan's sampler and schedule.
+
+    width, height: pixels. sigmas(levels): steps + 1 noise levels. sample(x, sigmas, noise): starts the sampler.
+    noise(seed, shape, sigmas, device): the picture's noise.
+    """
+
+    model: ModelKey
+    prompt: str
+    negative_prompt: str
+    clip_skip: int
+    width: int
+    height: int
+    cfg_scale: float
+    seed: int
+    strict: bool
+    sigmas: Callable[[NoiseLevels], Sequence[float]]
+    sample: Callable[[Tensor, Sequence[float], Noise], Sampling]
+    noise: Callable[[int, tuple[int, ...], Sequence[float], torch.device], StartingNoise]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A picture's result. rgb: (H, W, 3) uint8 on the CPU. partial: stopped before its last step."""
+
+    rgb: Tensor
+    partial: bool = False
+
+
+class Watcher(Protocol):
+    """Looks on while a picture is made. Called from the engine's thread; must not make the device wait."""
+
+    def canvas(self, model: ModelKey) -> Canvas:
+        """The facts of the model, which is resident whenever a picture runs."""
+
+    def began(self, x: Tensor, sigmas: Sequence[float]) -> None:
+        """Sampling begins at x (1, C, H, W), noise of level sigmas[0]."""
+
+    def stepped(self, step: int, sigma: float, denoised: Tensor) -> None:
+        """Step `step` (0-based), which began at `sigma`, is done; denoised: its last prediction of x0."""
+
+    def notice(self, text: str) -> None:
+        """Something the person should know."""
+
+
+def denoise(
+    sampling: Sampling, call: Call, guidance: ClassifierFree, *, strict: bool = False, steps: int = 0
+) -> Generator[Operation, Any, Tensor]:
+    """Drive a sampler: every question becomes a `Predict`, guided. steps: of all, where known. Returns the latent."""
+    query = next(sampling)
+    while True:
+        rows = guidance.rows(query, call)
+        left = max(1, steps - query.step) if steps else 0
+        denoised, uncond = guidance.combine((yield Predict(call.model, rows, strict=strict, left=left)))
+        try:
+            query = sampling.send((denoised, uncond) if query.uncond else denoised)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def watched(sampling: Sampling, stepped: Callable[[int, float, Tensor], None]) -> Sampling:
+    """The same sampling; `stepped(step, sigma, denoised)` is called once per step, after its last evaluation."""
+    query = next(sampling)
+    sigma = query.sigma
+    while True:
+        answer = yield query
+        denoised = answer[0] if query.uncond else answer
+        try:
+            following = sampling.send(answer)
+        except StopIteration as end:
+            stepped(query.step, sigma, denoised)
+            return end.value  # type: ignore[no-any-return]
+        if following.step != query.step:
+            stepped(query.step, sigma, denoised)
+            sigma = following.sigma
+        query = following
+
+
+def picture(order: Order, watcher: Watcher) -> Picture:
+    """Make one picture. Returns `Finished`.
+
+    A latent or picture that is not finite is made again in float32, and the watcher is told; raises NotFinite where
+    that does not help. Raises Stopped when it is stopped with nothing to keep.
+    """
+    model = order.model
+    while True:
+        try:
+            latent, partial = yield from _sampled(order, model, watcher)
+            return Finished(rgb=(yield from _decoded(model, latent, watcher, stopped=partial)), partial=partial)
+        except NotFinite as error:
+            if error.part != "latent" or model.dtype == "float32":
+                raise
+            watcher.notice(f"The latent held NaN in {model.dtype}: the picture is made again in float32.")
+            model = replace(model, dtype="float32")
+
+
+class Finiteness:
+    """Looks at predictions now and then, so that a picture that holds NaN is not carried to its last step.
+
+    A CPU's answer is there at once; another device's is asked for and read at the next look, so that nothing waits.
+    """
+
+    def __init__(self) -> None:
+        self._steps = 0
+        self._answer: Tensor | None = None
+        self._ready: Any = None
+
+    def look(self, denoised: Tensor) -> None:
+        """Called once per step with its prediction. Raises NotFinite, perhaps of an earlier one."""
+        due = self._steps % LOOK_STEPS == 0
+        self._steps += 1
+        if not due or (self._ready is not None and not self._ready.query()):
+            return
+        if self._answer is not None and not bool(self._answer):
+            raise NotFinite("latent")
+        finite = torch.isfinite(denoised).all()
+        if denoised.device.type == "cuda":
+            self._answer = torch.empty((), dtype=torch.bool, pin_memory=True)
+            self._answer.copy_(finite, non_blocking=True)
+            self._ready = torch.cuda.Event()
+            self._ready.record(torch.cuda.current_stream(denoised.device))
+        elif denoised.device.type == "cpu":
+            if not bool(finite):
+                raise NotFinite("latent")
+        else:
+            self._answer = finite  # read after LOOK_STEPS more: it is long there by then
+
+
+def _sampled(order: Order, model: ModelKey, watcher: Watcher) -> Generator[Operation, Any, tuple[Tensor, bool]]:
+    """Returns (latent, partial): the finished latent, or the last prediction where it was stopped and is to be kept."""
+    text, negative = yield Encode(model, (order.prompt, order.negative_prompt), order.clip_skip)
+    canvas = watcher.canvas(model)
+    sigmas = order.sigmas(canvas.levels)
+    shape = (1, canvas.channels, order.height // canvas.downscale, order.width // canvas.downscale)
+    noise = order.noise(order.seed, shape, sigmas, canvas.device)
+    x = noise.initial() * sigmas[0]
+    watcher.began(x, sigmas)
+    latest: Tensor | None = None
+    finiteness = Finiteness()
+
+    def stepped(step: int, sigma: float, denoised: Tensor) -> None:
+        nonlocal latest
+        finiteness.look(denoised)
+        latest = denoised
+        watcher.stepped(step, sigma, denoised)
+
+    sampling = watched(order.sample(x, sigmas, noise), stepped)
+    call = Call(model=model, text=text, negative=negative)
+    try:
+        guidance = ClassifierFree(scale=order.cfg_scale)
+        latent = yield from denoise(sampling, call, guidance, strict=order.strict, steps=len(sigmas) - 1)
+    except Stopped as stop:
+        if not stop.keep or latest is None:
+            raise
+        return latest, True
+    return latent, False
+
+
+def _decoded(model: ModelKey, latent: Tensor, watcher: Watcher, *, stopped: bool) -> Generator[Operation, Any, Tensor]:
+    fp32 = False
+    while True:
+        try:
+            pixels: Tensor = yield Decode(model, latent, fp32=fp32)
+            return pixels
+        except Stopped as stop:
+            # All steps are done, so whoever keeps partial pictures keeps this one; a second stop ends it.
+            if not stop.keep or stopped:
+                raise
+            stopped = True
+        except NotFinite as error:
+            if error.part == "latent" and stopped:
+                # Whoever stopped a picture waits for a decode at most, not for all its steps over again
+                raise Stopped(keep=False) from error
+            if error.part == "latent" or fp32:
+                raise
+            fp32 = True
+            watcher.notice("The decoded picture held NaN: it is decoded again in float32.")

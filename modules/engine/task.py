@@ -1,0 +1,104 @@
+"""A job while it is in the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from modules.core.errors import InferenzError, RequestError
+from modules.core.generation import GenerationPlan
+from modules.core.job import Failed
+from modules.core.operations import ModelKey
+from modules.core.sampling import Noise, NoiseLevels, Sampler, Sampling, Schedule, sigmas_for
+from modules.diffusion.noise import PictureNoise
+from modules.engine.batcher import Trajectory
+from modules.engine.picture import Order, StartingNoise
+from modules.engine.watch import PictureWatch
+
+
+@dataclass(eq=False)
+class Task:
+    """A job in progress. submitted: the clock's seconds. next_index: the picture to begin next.
+
+    live: the pictures in progress. ready: the job was told of its model; encoded: and of its prompts.
+    """
+
+    job: str
+    plan: GenerationPlan
+    model: ModelKey
+    sampler: Sampler
+    schedule: Schedule
+    submitted: float
+    next_index: int = 0
+    live: dict[Trajectory, PictureWatch] = field(default_factory=dict)
+    ready: bool = False
+    encoded: bool = False
+    interrupted: bool = False
+    failure: Exception | None = None
+    model_seconds: float = 0.0
+
+    def batch(self) -> range:
+        """The pictures to begin next, side by side."""
+        begin = self.next_index
+        self.next_index = min(begin + self.plan.batch_size, len(self.plan.seeds))
+        return range(begin, self.next_index)
+
+    @property
+    def exhausted(self) -> bool:
+        """No picture is left to begin."""
+        return self.next_index >= len(self.plan.seeds)
+
+    @property
+    def rounds(self) -> int:
+        """How many further batches are to begin."""
+        return -(-(len(self.plan.seeds) - self.next_index) // self.plan.batch_size)
+
+    def order(self, index: int) -> Order:
+        """What picture `index` is to be."""
+        plan, chosen, spacing = self.plan, self.sampler, self.schedule
+
+        def sigmas(levels: NoiseLevels) -> Sequence[float]:
+            return sigmas_for(chosen, spacing, plan.steps, levels)
+
+        def sample(x: Tensor, levels: Sequence[float], noise: Noise) -> Sampling:
+            return chosen.run(x, levels, noise, **plan.options)
+
+        return Order(
+            model=self.model, prompt=plan.prompt, negative_prompt=plan.negative_prompt, clip_skip=plan.clip_skip,
+            width=plan.width, height=plan.height, cfg_scale=plan.cfg_scale, seed=plan.seeds[index],
+            strict=plan.strict, sigmas=sigmas, sample=sample, noise=picture_noise,
+        )  # fmt: skip
+
+
+def picture_noise(seed: int, shape: tuple[int, ...], sigmas: Sequence[float], device: torch.device) -> StartingNoise:
+    """The noise of one picture."""
+    return PictureNoise(seed, shape, sigmas, device)
+
+
+def chosen_sampler(
+    plan: GenerationPlan, samplers: Mapping[str, Sampler], schedules: Mapping[str, Schedule]
+) -> tuple[Sampler, Schedule]:
+    """The plan's sampler and schedule, "automatic" resolved. Raises RequestError for names and options unknown here."""
+    sampler = samplers.get(plan.sampler)
+    if sampler is None:
+        raise RequestError("sampler", f"there is no sampler {plan.sampler!r}", accepted=", ".join(samplers))
+    schedule = schedules.get(sampler.schedule if plan.schedule == "automatic" else plan.schedule)
+    if schedule is None:
+        raise RequestError("schedule", f"there is no schedule {plan.schedule!r}", accepted=", ".join(schedules))
+    sampler.checked_options(plan.options)
+    return sampler, schedule
+
+
+def failed(job: str, error: Exception) -> Failed:
+    """The event that ends a job on an error."""
+    if isinstance(error, InferenzError):
+        return Failed(job=job, code=error.code, message=error.message, hint=error.hint)
+    return Failed(
+        job=job,
+        code="engine",
+        message=f"The engine hit an unexpected error: {type(error).__name__}: {error}",
+        hint="The log has the details.",
+    )

@@ -1,0 +1,46 @@
+"""Encoded prompts, kept: a repeated prompt costs nothing."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import Tensor
+
+from modules.core.operations import Encode, ModelKey
+from modules.diffusion.backbone import Backbone
+
+CAPACITY = 32 * 2**20  # bytes: 77 x 768 float32 are 0.24 MB, but the longest prompts 100 MB and more
+
+Key = tuple[ModelKey, int, str]
+
+
+class Texts:
+    """The least recently used texts go first. capacity: bytes. Used from the engine's one thread."""
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self._capacity = capacity
+        self._kept: OrderedDict[Key, Tensor] = OrderedDict()
+
+    def answer(self, backbone: Backbone, operation: Encode) -> list[Tensor]:
+        """One (1, tokens, width) tensor per text.
+
+        Each text is encoded by itself: in a batch its last bits would depend on which others were kept already.
+        """
+        found = []
+        for text in operation.texts:
+            key = (operation.model, operation.clip_skip, text)
+            tensor = self._kept.pop(key, None)
+            if tensor is None:
+                (tensor,) = backbone.encode([text], operation.clip_skip)
+            self._kept[key] = tensor
+            found.append(tensor)
+        size = sum(tensor.nbytes for tensor in self._kept.values())
+        while size > self._capacity:
+            _, dropped = self._kept.popitem(last=False)
+            size -= dropped.nbytes
+        return found
+
+    def forget(self, models: frozenset[ModelKey] | None = None) -> None:
+        """Drop the texts of some models, or all."""
+        for key in [key for key in self._kept if models is None or key[0] in models]:
+            del self._kept[key]

@@ -1,0 +1,1 @@
+"""All Pillow work: encode, decode, metadata chunks, thumbnails."""

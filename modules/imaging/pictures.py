@@ -1,0 +1,104 @@
+"""Picture files of any kind that people keep in outputs/: what they say of themselves, and small versions of them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
+
+from modules.core.errors import StorageError
+from modules.imaging.encode import encoded
+from modules.imaging.png import MAX_TEXT_BYTES, SIGNATURE, read_png
+
+MAX_PIXELS = 80_000_000  # below Pillow's own warning (89 million): a 4096 x 4096 picture has 17 million
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
+_USER_COMMENT = 0x9286
+# Whatever a file is called, Pillow's many other readers (one of which runs Ghostscript) are not for it
+_FORMATS = ("PNG", "JPEG", "WEBP")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureFacts:
+    """What a picture file says of itself. width, height: pixels. texts: PNG text chunks, or `parameters` from EXIF."""
+
+    width: int
+    height: int
+    texts: dict[str, str]
+
+
+def picture_facts(path: Path) -> PictureFacts:
+    """Size and texts of a PNG, JPEG or WebP; no pixel is decoded.
+
+    Raises StorageError where the file is not a readable picture, is truncated (PNG) or has more than MAX_PIXELS.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        raise StorageError(f"{path.name} cannot be read: {error.strerror or error}.") from error
+    if start == SIGNATURE:
+        png = read_png(path)
+        _refuse_bomb(png.width, png.height, path.name)
+        return PictureFacts(width=png.width, height=png.height, texts=dict(png.texts))
+    with _opened(path) as image:
+        comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(_USER_COMMENT, b"")
+        text = _user_comment(comment if isinstance(comment, bytes) else str(comment).encode())
+        return PictureFacts(width=image.width, height=image.height, texts={"parameters": text} if text else {})
+
+
+def thumbnail(source: Path | bytes, side: int = 384) -> bytes:
+    """A small WebP (JPEG where Pillow has no WebP) of at most `side` pixels on the longer side.
+
+    Raises StorageError where the source is not a readable picture or has more than MAX_PIXELS.
+    """
+    with _opened(source) as image:
+        image.draft("RGB", (side, side))  # a JPEG is decoded at a fraction of its size
+        small = ImageOps.exif_transpose(image)
+        small.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=3.0)
+        if features.check("webp"):
+            return encoded(
+                small.convert("RGBA" if small.has_transparency_data else "RGB"), "WEBP", quality=82, method=2
+            )
+        return encoded(small.convert("RGB"), "JPEG", quality=85)
+
+
+@contextmanager
+def _opened(source: Path | bytes) -> Iterator[Image.Image]:
+    name = source.name if isinstance(source, Path) else "The picture"
+    try:
+        with Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=_FORMATS) as image:
+            _refuse_bomb(image.width, image.height, name)
+            yield image
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise StorageError(f"{name} has more than {MAX_PIXELS:,} pixels and is not opened.") from error
+    except UnidentifiedImageError as error:
+        raise StorageError(f"{name} is not a picture.") from error
+    except StorageError:
+        raise
+    except Exception as error:  # Pillow's readers raise nearly everything on damage, struct.error and TypeError too
+        raise StorageError(f"{name} is not a readable picture: {error}.") from error
+
+
+def _refuse_bomb(width: int, height: int, name: str) -> None:
+    if width * height > MAX_PIXELS:
+        raise StorageError(
+            f"{name} is {width} x {height} pixels and is not opened.", hint=f"At most {MAX_PIXELS:,} pixels are."
+        )
+
+
+def _user_comment(comment: bytes) -> str:
+    """EXIF's UserComment: 8 bytes name the encoding. AUTOMATIC1111 writes UNICODE as big-endian UTF-16."""
+    if len(comment) > MAX_TEXT_BYTES:
+        raise StorageError(f"The picture carries more than {MAX_TEXT_BYTES >> 20} MiB of text and is not read.")
+    kind, text = comment[:8], comment[8:]
+    if kind == b"UNICODE\0":
+        # Other writers use the file's own byte order; Latin text then has its NULs in the odd places
+        little = text[1:2] == b"\0" and text[:1] != b"\0"
+        return text.decode("utf-16-le" if little else "utf-16-be", errors="replace").strip("\0")
+    if kind in {b"ASCII\0\0\0", b"\0" * 8}:
+        return text.decode("utf-8", errors="replace").strip("\0 ")
+    return comment.decode("utf-8", errors="replace").strip("\0 ")

@@ -1,0 +1,1 @@
+"""Text to prompt tree: grammar, chunks, tokens. No torch."""

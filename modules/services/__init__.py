@@ -1,0 +1,1 @@
+"""What the app owns: catalog, history, jobs, settings."""

@@ -1,0 +1,255 @@
+"""From what was asked to a plan with nothing left to choose: catalog, family defaults and settings fill the gaps.
+
+Order of precedence for every field: the request, the settings, the checkpoint's own defaults. Nothing is corrected
+silently: a value that cannot be used ends in an error that names the field and what would be accepted.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from modules import samplers, schedules
+from modules.core.checkpoint import ModelInfo, Separate
+from modules.core.errors import CheckpointMissing, RequestError, UnsupportedCheckpoint
+from modules.core.generation import (
+    MAX_PICTURES,
+    MAX_SEED,
+    FileRef,
+    GenerationPlan,
+    GenerationRequest,
+    parse_plan,
+    parse_request,
+)
+from modules.core.plugin import Registry
+from modules.core.sampling import Sampler, Schedule
+from modules.services.parts import choose_parts, complete
+
+MAX_PIXELS = 4096 * 2048  # of one picture: what the largest cards decode; less is told by the device itself
+MAX_BATCH_PIXELS = 4 * MAX_PIXELS  # of the pictures made side by side
+TEXT_FIELDS = ("prompt", "negative_prompt")
+ALLOWED_CONTROLS = "\n\r\t"
+
+
+class Models(Protocol):
+    """What is asked of the catalog."""
+
+    def checkpoints(self) -> tuple[ModelInfo, ...]: ...
+    def find(self, text: str) -> ModelInfo: ...
+    def vaes(self) -> Sequence[ModelInfo]: ...
+    def find_vae(self, text: str) -> ModelInfo: ...
+    def text_encoders(self) -> Sequence[ModelInfo]: ...
+    def find_text_encoder(self, text: str) -> ModelInfo: ...
+    def hash_of(self, info: ModelInfo) -> str | None: ...
+
+
+class Values(Protocol):
+    """What is asked of the settings: a stored value by its name."""
+
+    def get(self, name: str) -> Any: ...
+
+
+def random_seed() -> int:
+    """A seed as AUTOMATIC1111 draws it: 32 bits."""
+    return secrets.randbits(32)
+
+
+class Resolver:
+    """Makes plans. Called from any thread; reads a few stored values and the catalog's index, never a model file."""
+
+    def __init__(
+        self,
+        *,
+        models: Models,
+        settings: Values,
+        known_samplers: Registry[Sampler],
+        known_schedules: Registry[Schedule],
+        draw_seed: Callable[[], int] = random_seed,
+    ) -> None:
+        self._models = models
+        self._settings = settings
+        self.samplers = known_samplers
+        self.schedules = known_schedules
+        self._draw_seed = draw_seed
+
+    def resolve(self, values: Mapping[str, Any]) -> GenerationPlan:
+        """A plan from untrusted values: a request, or a plan as `plan_json` wrote it (it has a "schema").
+
+        Raises RequestError (a field is wrong) or CheckpointError (no such model, or one that cannot be loaded).
+        """
+        if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
+            raise RequestError(
+                "request", "is not a JSON object", accepted='an object such as {"prompt": "a red apple"}'
+            )
+        for name in TEXT_FIELDS:
+            _check_text(name, values.get(name))
+        plan = self._known_plan(values) if "schema" in values else self._plan(parse_request(values))
+        _check_size(plan)
+        return plan
+
+    def _plan(self, request: GenerationRequest) -> GenerationPlan:
+        info = self.checkpoint(request.checkpoint)
+        sampler, schedule = self._sampling(request, info)
+        count = request.batch_count * request.batch_size
+        width, height = request.width or info.defaults.width, request.height or info.defaults.height
+        parts = self._parts(request, info)
+        strict = self._settings.get("strict") if request.strict is None else request.strict
+        return GenerationPlan(
+            checkpoint=self._reference(info),
+            family=info.family,
+            vae=self._reference(parts.vae) if parts.vae else None,
+            text_encoder=self._reference(parts.text_encoder) if parts.text_encoder else None,
+            prompt=request.prompt,
+            negative_prompt=request.negative_prompt,
+            clip_skip=request.clip_skip or self._clip_skip(info),
+            sampler=sampler.name,
+            schedule=schedule.name,
+            steps=request.steps or info.defaults.steps,
+            width=width,
+            height=height,
+            cfg_scale=info.defaults.cfg_scale if request.cfg_scale is None else request.cfg_scale,
+            seeds=self._seeds(request.seed, count),
+            batch_size=request.batch_size,
+            strict=bool(strict),
+            options={name: option.default for name, option in sampler.options.items()},
+        )
+
+    def _known_plan(self, values: Mapping[str, Any]) -> GenerationPlan:
+        """A plan made earlier or elsewhere: its files are looked up here, whatever path it carries."""
+        plan = parse_plan(values)
+        info = self._same_file("checkpoint", plan.checkpoint, self._models.find)
+        _refuse_unsupported(info)
+        vae = self._same_file("vae", plan.vae, self._models.find_vae) if plan.vae else None
+        text = None
+        if plan.text_encoder:
+            text = self._same_file("text_encoder", plan.text_encoder, self._models.find_text_encoder)
+        sampler, _ = samplers.resolve(plan.sampler, self.samplers, self.schedules)
+        if max(plan.seeds) > MAX_SEED:
+            raise RequestError("seeds", f"{max(plan.seeds)} is too large", accepted=f"0 to {MAX_SEED}")
+        return replace(
+            plan,
+            checkpoint=self._reference(info),
+            family=info.family,
+            vae=self._reference(vae) if vae else None,
+            text_encoder=self._reference(text) if text else None,
+            sampler=sampler.name,
+            schedule=self._schedule(plan.schedule, sampler).name,
+            options=sampler.checked_options(plan.options),
+        )
+
+    def _same_file(self, field: str, wanted: FileRef, find: Callable[[str], ModelInfo]) -> ModelInfo:
+        """By hash where that is known, else by name; another file under the same name is an error."""
+        try:
+            return find(wanted.short_hash or wanted.name)
+        except CheckpointMissing:
+            info = find(wanted.name)
+        found = self._models.hash_of(info)
+        if wanted.sha256 and found and found != wanted.sha256:
+            raise RequestError(
+                field, f"{wanted.name} here is another file ({found[:10]})", accepted=f"the file {wanted.short_hash}"
+            )
+        return info
+
+    def checkpoint(self, text: str | None = None) -> ModelInfo:
+        """The model that `text` names; without one the settings', else the first usable. Raises CheckpointError.
+
+        One that has all its parts, or for whose missing parts there are files, comes before others.
+        """
+        chosen = text or self._settings.get("checkpoint")
+        if chosen:
+            _check_text("checkpoint", chosen)
+            info = self._models.find(chosen)
+            _refuse_unsupported(info)
+            return info
+        listed = self._models.checkpoints()
+        usable = [info for info in listed if info.supported]
+        if not usable:
+            raise CheckpointMissing(
+                "There is no checkpoint that can be loaded.",
+                hint="Put a Stable Diffusion 1 .safetensors file into models/Stable-diffusion.",
+            )
+        return next((info for info in usable if complete(info, self._models)), usable[0])
+
+    def _clip_skip(self, info: ModelInfo) -> int:
+        """1 is the setting's way to say that nothing was chosen."""
+        chosen = int(self._settings.get("clip_skip") or 1)
+        return chosen if chosen > 1 else info.defaults.clip_skip
+
+    def _parts(self, request: GenerationRequest, info: ModelInfo) -> Separate[ModelInfo]:
+        vae = request.vae or self._settings.get("vae") or "Automatic"
+        text_encoder = request.text_encoder or "Automatic"
+        _check_text("vae", vae)
+        _check_text("text_encoder", text_encoder)
+        return choose_parts(info, vae=vae, text_encoder=text_encoder, files=self._models)
+
+    def _reference(self, info: ModelInfo) -> FileRef:
+        sha256 = info.sha256 or self._models.hash_of(info)
+        return FileRef(name=info.name.rpartition("/")[2], path=info.path, sha256=sha256)
+
+    def _sampling(self, request: GenerationRequest, info: ModelInfo) -> tuple[Sampler, Schedule]:
+        wanted = info.defaults.sampler if request.sampler is None else request.sampler
+        sampler, named = samplers.resolve(wanted, self.samplers, self.schedules)
+        if named is None or named.name == schedules.AUTOMATIC:
+            own = info.defaults.schedule if request.sampler is None else schedules.AUTOMATIC
+            return sampler, self._schedule(own if request.schedule is None else request.schedule, sampler)
+        if request.schedule is not None:
+            asked = schedules.resolve(request.schedule, self.schedules)
+            if asked.name not in (schedules.AUTOMATIC, named.name):
+                raise RequestError(
+                    "schedule",
+                    f'"{asked.label}" contradicts the sampler name "{wanted}"',
+                    accepted=f'{named.label}, or the sampler "{sampler.label}"',
+                )
+        return sampler, named
+
+    def _schedule(self, text: str, sampler: Sampler) -> Schedule:
+        return schedules.for_sampler(sampler, schedules.resolve(text, self.schedules), self.schedules)
+
+    def _seeds(self, seed: int, count: int) -> tuple[int, ...]:
+        if count > MAX_PICTURES:
+            raise RequestError(
+                "batch_count", f"{count} pictures are too many", accepted=f"{MAX_PICTURES} in one request"
+            )
+        first = self._draw_seed() if seed == -1 else seed
+        if first + count - 1 > MAX_SEED:
+            raise RequestError(
+                "seed", f"{first} leaves no room for {count} pictures", accepted=f"at most {MAX_SEED - count + 1}"
+            )
+        return tuple(range(first, first + count))
+
+
+def _check_text(field: str, text: object) -> None:
+    """Characters that no file, terminal or tokenizer takes well: controls and halves of surrogate pairs."""
+    if not isinstance(text, str):
+        return
+    for position, letter in enumerate(text):
+        code = ord(letter)
+        if (code < 32 and letter not in ALLOWED_CONTROLS) or 127 <= code < 160 or 0xD800 <= code < 0xE000:
+            raise RequestError(
+                field, f"contains U+{code:04X} at position {position}", accepted="text, line breaks and tabs"
+            )
+
+
+def _check_size(plan: GenerationPlan) -> None:
+    pixels = plan.width * plan.height
+    if pixels > MAX_PIXELS:
+        raise RequestError(
+            "width", f"{plan.width} x {plan.height} is too large", accepted=f"at most {MAX_PIXELS:,} pixels in all"
+        )
+    side_by_side = min(plan.batch_size, len(plan.seeds))
+    if pixels * side_by_side > MAX_BATCH_PIXELS:
+        raise RequestError(
+            "batch_size",
+            f"{side_by_side} pictures of {plan.width} x {plan.height} side by side are too many",
+            accepted=f"at most {MAX_BATCH_PIXELS // pixels} of this size",
+        )
+
+
+def _refuse_unsupported(info: ModelInfo) -> None:
+    if not info.supported:
+        raise UnsupportedCheckpoint(
+            info.problem or f"{info.name} is {info.label}, which is not supported yet.",
+            hint="" if info.problem else "Choose another checkpoint.",
+        )

@@ -1,0 +1,64 @@
+"""The page: header, tabs and footer as one Gradio Blocks per language."""
+
+from __future__ import annotations
+
+import html
+from functools import partial
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from modules import __version__
+from modules.ui.assets import STYLES, static_version
+from modules.ui.defaults import checkpoint_choices, form_values, vae_choices
+from modules.ui.markup import block
+from modules.ui.shell import Shell, all_tabs
+from modules.ui.texts import Texts
+
+if TYPE_CHECKING:
+    from modules.app import App
+
+
+def build_page(app: App, texts: Texts) -> gr.Blocks:
+    """The whole page in one language."""
+    with gr.Blocks(title="Inferenz", analytics_enabled=False, fill_width=True) as page:
+        block('<div id="inf-bar" role="status" hidden></div>', elem_id="inf-bar-place")
+        shell = _top(app, texts, page)
+        with gr.Tabs(elem_id="inf-tabs"):
+            for each in all_tabs().values():
+                with gr.Tab(texts(each.label), id=each.name, elem_id=f"tab-{each.name}", render_children=True):
+                    each.build(shell)
+        block(_foot(texts))
+    return page
+
+
+def _top(app: App, texts: Texts, page: gr.Blocks) -> Shell:
+    values = form_values(app)
+    vaes = partial(vae_choices, app, automatic=texts("vae.automatic"))
+    with gr.Row(elem_id="inf-top"):
+        block('<div class="brand"><i></i>Inferenz</div>', elem_id="inf-brand")
+        checkpoint = gr.Dropdown(
+            checkpoint_choices(app), value=values["checkpoint"], label=texts("checkpoint"), elem_id="checkpoint"
+        )
+        vae = gr.Dropdown(vaes(), value=values["vae"], label=texts("vae"), elem_id="vae")
+        clip_skip = gr.Number(
+            values["clip_skip"], label=texts("clip_skip"), minimum=1, maximum=12, precision=0, elem_id="clip-skip"
+        )
+        block('<div id="inf-tools"></div>')
+    # gr.update and no new component: while a handler makes one, another language's page may be under construction.
+    checkpoint.focus(lambda: gr.update(choices=checkpoint_choices(app)), None, checkpoint, show_progress="hidden")
+    vae.focus(lambda: gr.update(choices=vaes()), None, vae, show_progress="hidden")
+    return Shell(app=app, texts=texts, page=page, checkpoint=checkpoint, vae=vae, clip_skip=clip_skip)
+
+
+def _foot(texts: Texts) -> str:
+    return (
+        f'<footer class="foot"><span>Inferenz {html.escape(__version__)}</span>'
+        f'<span id="inf-status" aria-label="{html.escape(texts("footer.status"))}"></span></footer>'
+    )
+
+
+def head() -> str:
+    """What Gradio puts into the head: our stylesheets, after its own."""
+    version = static_version()
+    return "".join(f'<link rel="stylesheet" href="inferenz/static/{name}.css?v={version}">' for name in STYLES)

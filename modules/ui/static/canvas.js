@@ -1,0 +1,358 @@
+// The picture: what is being made, then what was made, and what can be done with it.
+
+import { active, api, boot, bus, ended, jobs, newestFirst, number, receive, t, url } from "./live.js";
+import { button, h, icon, iconButton, mount } from "./dom.js";
+import { current as form, field, fill, generate, reuse } from "./form.js";
+import { complain } from "./toast.js";
+import { openViewer } from "./viewer.js";
+
+// index null: whichever picture is being made; watched: the job that was seen running last, before anything was picked
+const focus = { job: null, index: null, follow: true, picked: false, watched: null };
+const mine = new Set(); // jobs that this page sent
+const records = new Map(); // picture id -> record
+export const destinations = []; // {label, icon, run(record)}: where a picture can be sent; other tabs add theirs
+let parts = null;
+let shown = ""; // what the stage shows now, so that the same picture is never loaded twice
+let problem = null;
+
+export const shownJob = () => jobs.get(focus.job) ?? null;
+
+export async function record(id, fresh = false) {
+  if (fresh || !records.has(id)) records.set(id, await api(`pictures/${id}/record`));
+  return records.get(id);
+}
+
+export const shownIndex = () => (shownJob() ? chosen(shownJob()).index : null);
+
+export async function shownRecord() {
+  const job = shownJob();
+  const image = job && chosen(job);
+  return image?.picture ? record(image.picture) : null;
+}
+
+export function look(job, index = null, follow = false) {
+  Object.assign(focus, { job: job.id, index, follow, picked: true });
+  problem = null;
+  draw();
+  bus.dispatchEvent(new CustomEvent("looked"));
+}
+
+// Until the person chose something: what runs or ran before their eyes, else what was made last. After that, the next of the person's own jobs.
+function followOn() {
+  const running = active().filter((job) => !focus.picked || mine.has(job.id))[0];
+  const last = newestFirst().find((job) => ended(job) && job.images.some((image) => image.picture));
+  if (!focus.picked) {
+    focus.watched = running?.id ?? focus.watched;
+    const watched = jobs.get(focus.watched); // it stays in view when it ends without a picture, too
+    focus.job = (watched && (!last || !ended(watched) || watched.created >= last.created) ? watched : last)?.id ?? null;
+  } else if (focus.follow && running && shownJob() && ended(shownJob()) && !shownJob().error) Object.assign(focus, { job: running.id, index: null });
+}
+
+function chosen(job) {
+  if (focus.index !== null) return job.images[focus.index];
+  const running = job.images.find((image) => image.state === "running");
+  const done = job.images.filter((image) => image.state === "done");
+  return running ?? (ended(job) ? done[0] : done.at(-1)) ?? job.images[0];
+}
+
+function build(element) {
+  const stage = h("div", { class: "stage", tabindex: "-1" });
+  const bar = h("div", { class: "progress", role: "progressbar", "aria-label": t("progress.label"), "aria-valuemin": 0, "aria-valuemax": 100 }, h("i"));
+  const state = h("span", { class: "state", role: "status", "aria-live": "polite" });
+  const figures = h("span", { class: "figures" });
+  const thumbs = h("div", { class: "thumbs", role: "listbox", "aria-label": t("thumbs.label") });
+  const details = h("div", { class: "details" });
+  parts = { stage, bar, state, figures, thumbs, details };
+  element.replaceChildren(stage, bar, h("div", { class: "status-line" }, state, figures), thumbs, details);
+  shown = "";
+  draw();
+}
+
+// --- stage ------------------------------------------------------------------------------------------------------------
+function put(key, ...children) {
+  if (shown === key) return;
+  shown = key;
+  parts.stage.replaceChildren(...children);
+}
+
+let loading = false;
+let next = null;
+
+// A picture takes the other's place only once it is decoded, so that nothing flickers; while one is loading only the
+// newest request waits.
+async function show(key, address, image, job) {
+  if (shown === key) return;
+  if (loading) {
+    next = [key, address, image, job];
+    return;
+  }
+  loading = true;
+  const picture = new Image();
+  picture.alt = job.plan.prompt || t("picture.untitled");
+  picture.src = address;
+  try {
+    await picture.decode();
+    if (focus.job === job.id && !problem) {
+      sized(picture, job.plan);
+      picture.className = image.state === "done" ? "final" : "preview";
+      if (image.state === "done") picture.addEventListener("click", () => openViewer(doneOf(job), image.picture));
+      const old = parts.stage.querySelector("img");
+      if (old && parts.stage.childElementCount === 1) old.replaceWith(picture);
+      else parts.stage.replaceChildren(picture);
+      shown = key;
+    }
+  } catch {
+    if (image.state === "done") put(key, message("triangle-alert", t("picture.unreadable")));
+  }
+  loading = false;
+  const [...waiting] = next ?? [];
+  next = null;
+  if (waiting.length) show(...waiting);
+}
+
+// Small native sizes are shown larger, yet never more than four times.
+function sized(picture, plan) {
+  const scale = Math.min(4, Math.max(1, 512 / Math.max(plan.width, plan.height)));
+  picture.style.setProperty("--w", `${plan.width * scale}px`);
+  picture.style.setProperty("--ratio", `${plan.width} / ${plan.height}`);
+}
+
+const doneOf = (job) => job.images.filter((image) => image.picture).map((image) => image.picture);
+
+function message(iconName, title, text = "", ...actions) {
+  return h("div", { class: "message" }, icon(iconName), h("p", { class: "title" }, title), text && h("p", {}, text), actions.length ? h("div", { class: "actions" }, actions) : null);
+}
+
+// Finished pictures that could not be written wait on the server: they are written again, not made again.
+async function saveAgain(job, element) {
+  element.disabled = true;
+  try {
+    receive(await api(`jobs/${job.id}/save`, {}));
+  } catch (error) {
+    element.disabled = false;
+    complain(error);
+  }
+}
+
+async function showLog() {
+  const { logs } = await api("engine/log").catch((error) => complain(error) ?? { logs: [] });
+  const text = logs.flatMap(({ name, lines }) => [...(logs.length > 1 ? [`== ${name} ==`] : []), ...lines]).join("\n");
+  const pre = h("pre", { class: "infotext", tabindex: "0" }, text || t("log.empty"));
+  const dialog = h("dialog", { class: "sheet wide", "aria-label": t("log.title"), onclose: () => dialog.remove(), onclick: (event) => event.target === dialog && dialog.close() },
+    h("div", { class: "sheet-head" }, h("h2", {}, t("log.title")), iconButton(t("close"), "x", () => dialog.close())), pre);
+  document.body.append(dialog);
+  dialog.showModal();
+  pre.scrollTop = pre.scrollHeight;
+}
+
+function failure(error) {
+  const again = button(t("error.again"), "rotate-ccw", () => generate());
+  const job = shownJob();
+  const plan = job?.plan;
+  const smaller = () => {
+    const side = (value) => Math.max(64, Math.round(value / 16) * 8);
+    fill({ width: side(plan.width), height: side(plan.height), batch_size: 1 });
+    setTimeout(() => generate(), 400);
+  };
+  const cures = {
+    out_of_memory: () => [plan && button(t("error.smaller"), "image", smaller), button(t("error.free"), "cpu", () => api("engine/unload", {}))],
+    bad_request: () => [error.field && button(t("error.field"), "pencil", () => field(error.field))],
+    storage: () => [job?.unsaved ? button(t("error.save"), "download", (event) => saveAgain(job, event.currentTarget)) : again],
+    worker_gone: () => [again, button(t("error.log"), "text-quote", showLog)],
+  };
+  const checkpoint = () => [button(t("error.checkpoint"), "layers", () => field("checkpoint"))];
+  const actions = error.code?.startsWith("checkpoint") ? checkpoint() : (cures[error.code] ?? (() => [again]))();
+  const box = message("triangle-alert", error.message, error.hint, ...actions.filter(Boolean));
+  box.classList.add("danger");
+  box.setAttribute("role", "alert");
+  return box;
+}
+
+const isStarter = () => boot.starter.includes(form().checkpoint);
+
+function welcome() {
+  const starter = isStarter();
+  const none = !boot.checkpoints.length;
+  const examples = (starter ? boot.examples : boot.examples_general).map((prompt) =>
+    h("button", { type: "button", class: "example", onclick: () => { fill({ prompt }); setTimeout(() => generate(), 250); } }, icon("sparkles"), h("span", {}, prompt)));
+  return h("div", { class: "welcome" },
+    h("p", { class: "title" }, none ? t("welcome.none") : starter ? t("welcome.title") : t("welcome.title.other")),
+    h("p", {}, none ? t("welcome.none.text") : starter ? t("welcome.text") : t("welcome.text.other")),
+    none ? null : h("div", { class: "examples", role: "group", "aria-label": t("welcome.examples") }, examples),
+    h("p", { class: "fine" }, icon("folder-open"), h("span", {}, t("welcome.folder"), " ", h("code", {}, boot.folder))));
+}
+
+// --- everything below the stage ---------------------------------------------------------------------------------------
+function phase(job, image) {
+  if (job.state === "queued") return job.ahead ? t("state.ahead", { count: job.ahead }) : t("state.queued");
+  if (job.state === "loading") return t("state.loading", { name: job.plan.checkpoint.name });
+  if (job.state === "running") {
+    const at = image.state === "running" ? image : job.images.find((each) => each.state === "running") ?? image;
+    return job.images.length > 1 ? t("state.running.many", { index: at.index + 1, count: job.images.length }) : t("state.running");
+  }
+  return t(`state.${job.state}`);
+}
+
+function figuresOf(job, image) {
+  const bits = [];
+  if (image.steps && !ended(job)) bits.push(`${image.step}/${image.steps}`);
+  if (job.state === "running" && job.steps_per_second) bits.push(`${number(job.steps_per_second, 1)} it/s`);
+  if (job.state === "running" && job.eta !== null && job.eta !== undefined) bits.push(t("state.eta", { seconds: number(Math.ceil(job.eta)) }));
+  const took = job.images.length > 1 && job.started && job.ended ? job.ended - job.started : image.seconds; // of a batch: all of it
+  if (ended(job) && took) bits.push(t("state.took", { seconds: number(took, 1) }));
+  return bits.join("  ·  ");
+}
+
+function draw() {
+  if (!parts) return;
+  const job = shownJob();
+  const image = job && chosen(job);
+  drawStage(job, image);
+  const percent = job ? Math.round(100 * (job.progress ?? 0)) : 0;
+  const busy = Boolean(job) && !ended(job);
+  parts.bar.classList.toggle("busy", busy);
+  parts.bar.classList.toggle("unsure", busy && percent === 0);
+  parts.bar.setAttribute("aria-valuenow", percent);
+  parts.bar.firstChild.style.setProperty("--part", percent / 100);
+  const unsaved = job?.unsaved ? `  ·  ${t(job.unsaved === 1 ? "state.unsaved.one" : "state.unsaved", { count: job.unsaved })}` : "";
+  const words = job && !problem ? phase(job, image) + unsaved : "";
+  if (parts.state.textContent !== words) parts.state.textContent = words; // said aloud, so only when it changes
+  parts.state.classList.toggle("busy", busy);
+  parts.figures.textContent = job && !problem ? figuresOf(job, image) : "";
+  drawThumbs(job, image);
+  drawDetails(job, image);
+  drawStops();
+}
+
+function drawStops() {
+  for (const name of ["interrupt", "skip"]) {
+    const element = document.getElementById(name);
+    if (element) element.toggleAttribute("data-idle", !active().length || (name === "skip" && !active().some((each) => each.state === "running")));
+  }
+}
+
+function drawStage(job, image) {
+  if (problem) return put(`problem ${problem.message}`, failure(problem));
+  if (!job) return put(`welcome ${isStarter()} ${boot.checkpoints.length > 0}`, welcome());
+  if (image.state === "done" && image.picture) return show(`picture ${image.picture}`, url(`pictures/${image.picture}`), image, job);
+  if (job.error) return put(`error ${job.id} ${job.unsaved} ${job.error.message}`, failure(job.error));
+  if (image.preview_seq && !ended(job)) return show(`preview ${job.id} ${image.index} ${image.preview_seq}`, url(`jobs/${job.id}/preview/${image.index}?seq=${image.preview_seq}`), image, job);
+  if (ended(job)) return put(`ended ${job.id} ${image.index}`, message("square", t(`state.${job.state}`), t("state.nothing")));
+  if (parts.stage.querySelector("img") && focus.follow) return null; // the last picture stays until the first preview
+  const waiting = h("div", { class: "waiting" }, h("span", { class: "pulse" }));
+  sized(waiting, job.plan);
+  return put(`waiting ${job.id} ${image.index}`, waiting);
+}
+
+function drawThumbs(job, image) {
+  const several = !problem && job && job.images.length > 1 && !(ended(job) && !job.images.some((each) => each.picture));
+  parts.thumbs.hidden = !several;
+  const key = several ? `${job.id} ${image.index} ${job.images.map((each) => each.state + (each.picture ?? "") + (each.state === "running" ? each.step : "")).join()}` : "";
+  if (parts.thumbs.dataset.key === key) return;
+  parts.thumbs.dataset.key = key;
+  const tiles = several ? job.images.map((each) => tile(each, each.index === image.index, () => look(job, each.index), t("thumbs.one", { index: each.index + 1 }))) : [];
+  parts.thumbs.replaceChildren(...tiles);
+}
+
+export function tile(image, selected, onclick, label) {
+  const filled = image.state === "done" ? 1 : image.steps ? image.step / image.steps : 0;
+  return h("button", { type: "button", class: `tile ${image.state}`, role: "option", "aria-selected": String(selected), "aria-label": label, title: label, onclick },
+    image.picture ? h("img", { src: url(`thumbs/${image.picture}`), alt: "", loading: "lazy" }) : null,
+    image.state === "running" ? h("i", { class: "filling", style: { "--part": filled } }) : null);
+}
+
+async function drawDetails(job, image) {
+  const id = !problem && image?.state === "done" ? image.picture : null;
+  const key = `${id ?? ""} ${(job?.notices ?? []).length}`;
+  if (parts.details.dataset.key === key) return;
+  parts.details.dataset.key = key;
+  if (!id) return parts.details.replaceChildren();
+  const found = await record(id).catch(() => null);
+  if (!found || parts.details.dataset.key !== key) return null;
+  return parts.details.replaceChildren(...detailsOf(found, job));
+}
+
+function detailsOf(found, job) {
+  const facts = [[t("seed"), found.seed], [t("size"), `${found.width} × ${found.height}`], [t("sampler"), found.plan?.sampler_label ?? found.sampler], [t("steps"), found.steps], [t("cfg_scale"), found.plan?.cfg_scale], [t("checkpoint"), found.checkpoint]];
+  const text = h("pre", { class: "infotext" }, found.infotext);
+  return [
+    h("div", { class: "actions" },
+      button(t("action.reuse"), "undo-2", () => reuse(found), { id: "action-reuse", title: t("action.reuse.title") }),
+      sendMenu(found),
+      button(t("action.copy"), "copy", (event) => copied(event.currentTarget, found.infotext)),
+      h("span", { class: "spring" }),
+      heart(found),
+      h("a", { class: "tool square", href: url(`pictures/${found.id}?download=1`), download: "", "aria-label": t("action.download"), title: t("action.download") }, icon("download"))),
+    ...(job.notices ?? []).map((notice) => h("p", { class: "notice" }, icon("info"), h("span", {}, notice))),
+    h("dl", { class: "facts" }, facts.filter(([, value]) => value !== undefined && value !== null && value !== "").map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, String(value))))),
+    h("details", { class: "parameters" }, h("summary", {}, icon("chevron-right"), t("parameters")), text)];
+}
+
+function sendMenu(found) {
+  const menu = h("details", { class: "menu" }, h("summary", { class: "tool" }, icon("send"), h("span", {}, t("action.send")), icon("chevron-down")),
+    h("div", { class: "menu-list", role: "menu" }, destinations.map(({ label, icon: name, run }) =>
+      h("button", { type: "button", role: "menuitem", onclick: () => { menu.open = false; run(found); } }, icon(name), label))));
+  return menu;
+}
+
+function heart(found) {
+  const element = iconButton(t("action.favourite"), "heart", () => toggleFavourite(found.id), { "aria-pressed": String(found.favourite), class: "tool square heart" });
+  element.dataset.picture = found.id;
+  return element;
+}
+
+export async function toggleFavourite(id) {
+  const found = await record(id);
+  const favourite = !found.favourite;
+  await api("gallery/favourite", { ids: [id], favourite });
+  records.set(id, { ...found, favourite });
+  bus.dispatchEvent(new CustomEvent("favourite", { detail: { id, favourite } }));
+  for (const element of document.querySelectorAll(`.heart[data-picture="${id}"]`)) element.setAttribute("aria-pressed", String(favourite));
+}
+
+async function copied(element, text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch { // no clipboard outside a secure context: select the text, so that the person can copy it
+    const details = parts.details.querySelector(".parameters");
+    details.open = true;
+    getSelection().selectAllChildren(details.querySelector("pre"));
+  }
+  element.querySelector("span").textContent = t("action.copied");
+  setTimeout(() => { element.querySelector("span").textContent = t("action.copy"); }, 1500);
+}
+
+// --- life -------------------------------------------------------------------------------------------------------------
+export function start() {
+  mount("#inf-canvas", build);
+  mount("#interrupt, #skip", drawStops);
+  destinations.push(
+    { label: t("send.prompt"), icon: "text-quote", run: (found) => reuse(found, ["prompt", "negative_prompt"]) },
+    { label: t("send.seed"), icon: "dices", run: (found) => reuse(found, ["seed"]) },
+    { label: t("send.size"), icon: "maximize-2", run: (found) => reuse(found, ["width", "height"]) });
+  bus.addEventListener("job", () => {
+    followOn();
+    draw();
+  });
+  bus.addEventListener("form", () => parts && !problem && !shownJob() && draw()); // examples fit the checkpoint
+  bus.addEventListener("submitting", () => { problem = null; });
+  bus.addEventListener("submitted", ({ detail }) => {
+    mine.add(detail.id);
+    // What runs already stays in view; its successor is followed when it ends.
+    const busy = shownJob() && mine.has(focus.job) && !ended(shownJob()) && focus.follow;
+    focus.picked = true;
+    if (busy && focus.job !== detail.id) draw();
+    else look(detail, null, true);
+  });
+  bus.addEventListener("refused", ({ detail }) => { problem = detail; shown = ""; draw(); });
+  bus.addEventListener("reuse-seed", async () => {
+    const found = await shownRecord();
+    const job = found ? null : shownJob() ?? newestFirst()[0];
+    if (found) fill({ seed: String(found.seed) });
+    else if (job) fill({ seed: String(job.images[0].seed) });
+  });
+}
+
+export const current = () => active().find((job) => job.id === focus.job) ?? active()[0];
+export const interrupt = () => current() && api(`jobs/${current().id}/interrupt`, {}).catch(() => {});
+export const skip = () => current() && api(`jobs/${current().id}/skip`, {}).catch(() => {});

@@ -1,0 +1,279 @@
+// The txt2img form: Gradio holds the values, this reads, keeps, fills and sends them.
+
+import { api, boot, bus, receive, t } from "./live.js";
+import { h, mount } from "./dom.js";
+import { change } from "./preferences.js";
+import { complain } from "./toast.js";
+
+const KEY = "inferenz.form";
+const names = boot.fields; // in the order in which Gradio hands over the values
+let values = { ...boot.values };
+let pending = null;
+let restored = false;
+const ADOPTED = ["width", "height", "steps", "cfg_scale", "sampler", "schedule", "clip_skip"]; // what checkpoints have wishes for
+
+export const current = () => ({ ...values });
+const named = (list) => Object.fromEntries(names.map((name, index) => [name, list[index]]));
+
+// Gradio calls these with its components' values in the order of `names`.
+export function keep(list) {
+  const next = named(list);
+  const before = values.checkpoint;
+  values = next;
+  if (!restored) return;
+  if (boot.remember_form) localStorage.setItem(KEY, JSON.stringify(values));
+  if (next.checkpoint !== before) {
+    adopt(before, next.checkpoint);
+    store();
+  }
+  bus.dispatchEvent(new CustomEvent("form"));
+  markAspect();
+  count("prompt");
+  count("negative_prompt");
+}
+
+export function merge(list) {
+  const wanted = pending ?? {};
+  pending = null;
+  const now = { ...named(list), ...wanted };
+  values = now;
+  setTimeout(() => inputs().forEach(note), 150);
+  markAspect();
+  bus.dispatchEvent(new CustomEvent("form"));
+  return names.map((name) => now[name]);
+}
+
+// Puts values into the form: fields that are not named stay as they are.
+export function fill(wanted) {
+  const { checkpoint } = wanted;
+  if (checkpoint && !boot.checkpoints.includes(checkpoint)) { // gone, not loadable, or newer than this page
+    wanted = { ...wanted, checkpoint: null };
+    usable().then(() => boot.checkpoints.includes(checkpoint) && fill({ checkpoint }), () => {});
+  }
+  const known = Object.fromEntries(Object.entries(wanted).filter(([name, value]) => names.includes(name) && value !== undefined && value !== null));
+  pending = { ...pending, ...known };
+  press(40);
+}
+
+// Gradio attaches its listeners some moments after its elements: press until the values have been taken.
+function press(tries) {
+  if (!pending) return;
+  document.getElementById("form-bridge")?.click();
+  if (tries > 0) setTimeout(() => press(tries - 1), 120);
+}
+
+// What a field holds when nobody chose: the checkpoint's own wish, else what the page opened with.
+let own = {};
+const usual = (name) => own[name] ?? boot.values[name];
+
+export const changed = (name) => String(values[name]) !== String(usual(name));
+
+// The checkpoints that can be loaded now; the page learns of those that came after it.
+async function usable() {
+  const models = (await api("models")).checkpoints.filter((model) => model.supported);
+  boot.checkpoints = models.map((model) => model.name);
+  boot.starter = models.filter((model) => model.metadata["modelspec.title"]?.startsWith(boot.starter_title)).map((model) => model.name);
+  return models;
+}
+
+// The choice on top is a setting, so that a restart, another browser and the command line agree with it. Gradio hands
+// over values while it takes new ones: what has settled counts.
+let stored = boot.values.checkpoint;
+let storing = 0;
+
+function store() {
+  clearTimeout(storing);
+  storing = setTimeout(() => {
+    const { checkpoint } = values;
+    if (!checkpoint || checkpoint === stored) return;
+    stored = checkpoint;
+    change({ checkpoint }).catch(complain);
+  }, 300);
+}
+
+// A field that still holds what the old checkpoint wanted takes what the new one wants; anything chosen stays.
+async function adopt(before, after) {
+  const models = await usable().catch(() => []);
+  bus.dispatchEvent(new CustomEvent("form")); // what was learnt may change what is offered
+  const of = (name) => models.find((model) => model.name === name)?.defaults;
+  const [old, now] = [of(before) ?? boot.values, of(after)];
+  if (!now) return;
+  own = Object.fromEntries(ADOPTED.filter((name) => name in now).map((name) => [name, now[name]]));
+  const wanted = {};
+  for (const name of ADOPTED) {
+    if (name in now && String(values[name]) === String(old[name]) && values[name] !== now[name]) wanted[name] = now[name];
+  }
+  if (Object.keys(wanted).length) fill(wanted);
+}
+
+export async function generate(list) {
+  if (list) keep(list);
+  const wrong = inputs().find((input) => note(input));
+  if (wrong) return reveal(wrong);
+  const request = { ...values, seed: String(values.seed ?? "").trim() || "-1" };
+  bus.dispatchEvent(new CustomEvent("submitting"));
+  try {
+    const view = await api("jobs", request);
+    receive(view);
+    bus.dispatchEvent(new CustomEvent("submitted", { detail: view }));
+  } catch (error) {
+    bus.dispatchEvent(new CustomEvent("refused", { detail: error }));
+  }
+}
+
+// What a picture's own values put into the form: its record's plan.
+export function reuse(record, only = null) {
+  const plan = record.plan ?? {};
+  const seed = record.seed === null ? null : String(record.seed); // other programs' pictures may not say
+  const all = {
+    prompt: record.prompt, negative_prompt: record.negative_prompt, sampler: plan.sampler, schedule: plan.schedule, steps: record.steps,
+    width: record.width, height: record.height, cfg_scale: plan.cfg_scale, clip_skip: plan.clip_skip, seed, checkpoint: plan.checkpoint_name,
+  };
+  fill(only ? Object.fromEntries(only.map((name) => [name, all[name]])) : all);
+}
+
+export function field(name) {
+  reveal(document.querySelector(`#${name.replace("_", "-")} :is(textarea, input)`));
+}
+
+function reveal(input) {
+  if (input && !input.offsetParent) document.getElementById("controls-toggle")?.click(); // a phone's closed sheet
+  input?.scrollIntoView({ block: "nearest" });
+  input?.focus();
+}
+
+// --- token counters -------------------------------------------------------------------------------------------------
+const timers = {};
+const counted = {};
+
+function count(name) {
+  const text = values[name] ?? "";
+  if (counted[name] === text) return;
+  counted[name] = text;
+  clearTimeout(timers[name]);
+  timers[name] = setTimeout(async () => {
+    const place = document.getElementById(`count-${name.replace("_", "-")}`);
+    const answer = await api("tokens", { text }).catch(() => null);
+    if (!place || !answer || counted[name] !== text) return;
+    place.textContent = `${answer.count}/${answer.limit}`;
+    place.setAttribute("aria-label", t("tokens.label", answer));
+    place.classList.toggle("over", answer.chunks > 1);
+    place.title = answer.chunks > 1 ? t("tokens.chunks", answer) : t("tokens.label", answer);
+  }, 250);
+}
+
+// --- size -----------------------------------------------------------------------------------------------------------
+const ratio = (text) => text.split(":").map(Number);
+
+export function aspect(text) {
+  const [w, v] = ratio(text);
+  const area = boot.values.width * boot.values.height;
+  const defaults = values.width * values.height > area * 1.7 || values.width * values.height < area / 1.7 ? values.width * values.height : area;
+  const side = (share) => Math.max(64, Math.round(Math.sqrt(defaults * share) / 8) * 8);
+  fill({ width: side(w / v), height: side(v / w) });
+}
+
+function markAspect() {
+  for (const chip of document.querySelectorAll("[data-aspect]")) {
+    const [w, v] = ratio(chip.dataset.aspect);
+    const near = Math.abs(Math.log((values.width / values.height) / (w / v))) < 0.05;
+    chip.setAttribute("aria-pressed", String(near));
+  }
+}
+
+export const swap = () => fill({ width: values.height, height: values.width });
+
+// --- numbers: out of range is said at once and never corrected, a double click resets ---------------------------------------------------------
+const NUMBERS = ["#t2i-controls input[type=number]", "#clip-skip input", "#seed :is(input, textarea)"].join();
+const inputs = () => [...document.querySelectorAll(NUMBERS)];
+const check = ({ target }) => target.matches?.(NUMBERS) && note(target);
+
+// Gradio puts a number into its range when it is left: what was typed stays, with the sentence below it.
+function hold(event) {
+  if (event.target.matches?.(NUMBERS) && note(event.target)) event.stopImmediatePropagation();
+}
+
+// Says below the field what is wrong with it; returns that sentence, "" for none.
+function note(input) {
+  const block = input.closest(".block");
+  if (!block) return "";
+  const problem = input.closest("#seed") ? seedProblem(input.value) : rangeProblem(input);
+  let place = block.querySelector(".inf-note");
+  if (!place && problem) block.append((place = h("span", { class: "inf-note", role: "alert" })));
+  if (place && place.textContent !== problem) place.textContent = problem;
+  input.setAttribute("aria-invalid", String(Boolean(problem)));
+  return problem;
+}
+
+const seedProblem = (text) => (/^\s*(-1|\d{1,19})?\s*$/.test(text) ? "" : t("field.seed"));
+
+function rangeProblem(input) {
+  const [low, high, value] = [Number(input.min), Number(input.max), Number(input.value)];
+  if (input.value === "" || Number.isNaN(value)) return t("field.number");
+  if ((input.min && value < low) || (input.max && value > high)) return t("field.range", { low: input.min, high: input.max });
+  if (Number(input.step) === 1 && !Number.isInteger(value)) return t("settings.whole");
+  if (Number(input.step) === 8 && value % 8) return t("field.multiple", { multiple: 8 });
+  return "";
+}
+
+function reset(event) {
+  const block = event.target.closest?.("#t2i-controls .block");
+  const label = event.target.closest?.("[data-testid=block-info]");
+  if (!block || (event.target.type !== "range" && !label)) return;
+  const name = block.id.replace("-", "_");
+  if (!names.includes(name)) return;
+  getSelection()?.removeAllRanges(); // a double click on a word selects it
+  fill({ [name]: usual(name) });
+}
+
+// --- weight of the selection: (text:1.1) ----------------------------------------------------------------------------------
+export function weigh(area, step) {
+  let [start, end] = [area.selectionStart, area.selectionEnd];
+  const text = area.value;
+  if (start === end) {
+    while (start > 0 && !/[\s,()]/.test(text[start - 1])) start -= 1;
+    while (end < text.length && !/[\s,():]/.test(text[end])) end += 1;
+  }
+  if (start === end) return;
+  const after = /^:(\d+(?:\.\d+)?)\)/.exec(text.slice(end));
+  const inside = text[start - 1] === "(" && after;
+  const weight = Math.min(2, Math.max(0.1, (inside ? Number(after[1]) : 1) + step));
+  const word = text.slice(start, end);
+  const shown = String(Number(weight.toFixed(2)));
+  const [from, to] = inside ? [start - 1, end + after[0].length] : [start, end];
+  const plain = Math.abs(weight - 1) < 0.001;
+  area.setRangeText(plain ? word : `(${word}:${shown})`, from, to);
+  const at = plain ? from : from + 1;
+  area.setSelectionRange(at, at + word.length);
+  area.dispatchEvent(new Event("input", { bubbles: true }));
+}
+
+export function start() {
+  mount("#form-bridge", () => {
+    if (restored) return;
+    if (!boot.remember_form) localStorage.removeItem(KEY);
+    const saved = JSON.parse(localStorage.getItem(KEY) ?? "{}");
+    delete saved.checkpoint; // the setting says it
+    restored = true;
+    fill({ ...boot.values, ...saved });
+    count("prompt");
+    count("negative_prompt");
+  });
+  mount("#size-tools", (element) => {
+    element.addEventListener("click", (event) => {
+      const chip = event.target.closest("button");
+      if (chip?.dataset.aspect) aspect(chip.dataset.aspect);
+      else if (chip) swap();
+    });
+    markAspect();
+  });
+  mount("#seed-tools", (element) => element.addEventListener("click", (event) => {
+    const chip = event.target.closest("button");
+    if (chip?.id === "seed-dice") fill({ seed: "-1" });
+    if (chip?.id === "seed-reuse") bus.dispatchEvent(new CustomEvent("reuse-seed"));
+  }));
+  bus.addEventListener("setting", ({ detail }) => { if (detail.name === "checkpoint") stored = detail.value; });
+  document.addEventListener("input", check);
+  for (const left of ["blur", "change"]) document.addEventListener(left, hold, true);
+  document.addEventListener("dblclick", reset);
+}

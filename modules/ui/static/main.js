@@ -1,0 +1,34 @@
+// Starts every part of the page, in the order in which they listen to each other.
+
+import * as canvas from "./canvas.js";
+import * as form from "./form.js";
+import * as gallery from "./gallery.js";
+import * as galleryViewer from "./gallery-viewer.js";
+import * as how from "./how.js";
+import * as keys from "./keys.js";
+import * as live from "./live.js";
+import * as models from "./models.js";
+import * as preferences from "./preferences.js";
+import * as sections from "./sections.js";
+import * as settings from "./settings.js";
+import * as shell from "./shell.js";
+import * as strip from "./strip.js";
+import * as tabs from "./tabs.js";
+import { boot, url } from "./live.js";
+import { complain } from "./toast.js";
+
+// Icons are one sprite, put into the page so that every `use` is local.
+fetch(url("static/icons.svg")).then((answer) => answer.text()).then((text) => {
+  const sprite = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
+  sprite.setAttribute("hidden", "");
+  sprite.style.display = "none";
+  document.body.prepend(sprite);
+});
+
+// What Gradio's events call by name.
+window.inferenz = { keep: form.keep, merge: form.merge, generate: form.generate, interrupt: canvas.interrupt, skip: canvas.skip, fill: form.fill };
+
+for (const part of [form, sections, canvas, strip, how, gallery, galleryViewer, models, settings, keys, shell, preferences, tabs, live]) part.start();
+
+// What the start of the server could not do, such as indexing new pictures on a full disk.
+if (boot.trouble) complain({ message: boot.trouble });

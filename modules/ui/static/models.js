@@ -1,0 +1,202 @@
+// What lies in the model folders: what each file is, which one is loaded, and what can be done with it.
+
+import { api, boot, bus, number, t } from "./live.js";
+import { button, h, icon, mount } from "./dom.js";
+import { current, fill } from "./form.js";
+import { markdown } from "./markdown.js";
+import { change } from "./preferences.js";
+import { onVisible, showTab } from "./tabs.js";
+import { complain, toast } from "./toast.js";
+
+const EVERY = 3_000; // ms between two looks while the tab is open
+const state = { kind: "checkpoints", query: "", listing: null, loaded: [], error: null };
+const cards = new Map(); // name -> text of its card
+const unfolded = new Set(); // names whose card is open
+const told = new Set(); // conversions whose end was told
+let parts = null;
+let timer = 0;
+let drawn = "";
+
+function build(element) {
+  const search = h("input", { type: "search", placeholder: t("models.search"), "aria-label": t("models.search"), maxlength: 200, autocomplete: "off", spellcheck: "false", oninput: () => { state.query = search.value; draw(); } });
+  const kinds = h("div", { class: "segments", role: "group", "aria-label": t("gallery.show") }, ["checkpoints", "vaes"].map((kind) =>
+    h("button", { type: "button", "data-kind": kind, onclick: () => { state.kind = kind; draw(); } }, h("span", {}, t(`models.${kind}`)), h("b", { class: "badge" }))));
+  const unload = button(t("models.unload"), "cpu", free, { class: "tool lined", id: "unload", title: t("models.unload.title") });
+  const refresh = button(t("models.refresh"), "refresh-cw", lookAgain, { class: "tool lined", id: "refresh-models" });
+  const list = h("div", { class: "model-list" });
+  const where = h("p", { class: "model-where fine" });
+  element.replaceChildren(h("div", { class: "models-bar" }, kinds, h("label", { class: "search" }, icon("search"), search), h("span", { class: "spring" }), unload, refresh), list, where);
+  parts = { element, search, kinds, unload, refresh, list, where };
+  drawn = "";
+  onVisible(element, () => { look(); timer = setInterval(look, EVERY); }, () => clearInterval(timer));
+}
+
+async function look(path = "library", body = undefined) {
+  if (document.hidden || state.error?.code === "login") return;
+  try {
+    state.listing = await api(path, body);
+    state.error = null;
+    tellConversions();
+  } catch (error) {
+    state.error = error;
+  }
+  draw();
+}
+
+async function lookAgain() {
+  parts.refresh.classList.add("busy");
+  await look("library/refresh", {});
+  parts.refresh.classList.remove("busy");
+  if (state.error) complain(state.error);
+  else toast(t("models.refreshed", { count: number(state.listing.checkpoints.length + state.listing.vaes.length) }));
+}
+
+async function free() {
+  try {
+    await api("engine/unload", {});
+    toast(t("models.unloaded"));
+  } catch (error) {
+    complain(error);
+  }
+}
+
+// --- list ------------------------------------------------------------------------------------------------------------------
+const fold = (text) => text.toLocaleLowerCase(boot.language);
+
+function found() {
+  const words = fold(state.query).split(/\s+/).filter(Boolean);
+  const text = (model) => fold([model.name, model.label, model.dtype, model.short_hash, model.file].filter(Boolean).join(" "));
+  return state.listing[state.kind].filter((model) => words.every((each) => text(model).includes(each)));
+}
+
+function draw() {
+  if (!parts) return;
+  if (!state.listing) {
+    if (state.error) parts.list.replaceChildren(message("triangle-alert", state.error.message, state.error.hint, button(t("error.again"), "rotate-ccw", () => look())));
+    return;
+  }
+  for (const each of parts.kinds.children) {
+    each.setAttribute("aria-pressed", String(each.dataset.kind === state.kind));
+    each.querySelector(".badge").textContent = number(state.listing[each.dataset.kind].length);
+  }
+  parts.unload.hidden = !state.loaded.length;
+  // The list is asked for every few seconds: without a change nothing is touched, least of all what has the focus.
+  const key = JSON.stringify([state.kind, state.query, state.listing, state.loaded, current().checkpoint, current().vae, [...unfolded], cards.size]);
+  if (key === drawn) return;
+  drawn = key;
+  const models = found();
+  const at = document.activeElement?.closest?.("[data-act]")?.dataset.act;
+  parts.list.replaceChildren(...(models.length ? models.map(row) : [nothing()]));
+  if (at) parts.list.querySelector(`[data-act="${CSS.escape(at)}"]`)?.focus();
+  const folders = state.listing.folders[state.kind];
+  parts.where.replaceChildren(icon("folder-open"), h("span", {}, t(`models.where.${state.kind}`), " ", ...folders.flatMap((folder, index) => [index ? ", " : "", h("code", {}, folder)]), ". ", t("models.where.soon")));
+}
+
+function nothing() {
+  if (state.query) return message("search", t("models.none.found"), "", button(t("gallery.clear_search"), "x", () => { parts.search.value = state.query = ""; draw(); }));
+  return message(state.kind === "vaes" ? "layers" : "box", t(`models.none.${state.kind}`), t(`models.none.${state.kind}.text`));
+}
+
+const message = (name, title, text, action) =>
+  h("div", { class: "message" }, icon(name), h("p", { class: "title" }, title), text ? h("p", {}, text) : null, action ? h("div", { class: "actions" }, action) : null);
+
+const size = (bytes) => (bytes >= 2 ** 30 ? `${number(bytes / 2 ** 30, 2)} GB` : bytes >= 2 ** 20 ? `${number(bytes / 2 ** 20)} MB` : `${number(Math.max(1, bytes / 1024))} kB`);
+const PRECISION = { F64: "fp64", F32: "fp32", F16: "fp16", BF16: "bf16", F8_E4M3: "fp8", F8_E5M2: "fp8" };
+const PREDICTION = { epsilon: "ε", v: "v", flow: "flow" };
+
+function row(model) {
+  const checkpoint = state.kind === "checkpoints";
+  const loaded = checkpoint && state.loaded.includes(model.name);
+  const selected = (checkpoint ? current().checkpoint : current().vae) === model.name;
+  const converting = state.listing.conversions.find((each) => each.name === model.name);
+  const [folder, name] = [model.name.split("/").slice(0, -1).join("/"), model.name.split("/").at(-1)];
+  const missing = checkpoint && model.supported ? ["unet", "text_encoder", "vae"].filter((part) => !model.components.includes(part)) : [];
+  const facts = [[t("models.family"), model.family === "unknown" && model.label === "Unknown" ? null : model.label], [t("models.dtype"), PRECISION[model.dtype] ?? model.dtype], [t("models.size"), size(model.size)],
+    checkpoint && model.supported && [t("models.native"), `${model.defaults.width} × ${model.defaults.height}`],
+    checkpoint && model.supported && [t("models.prediction"), PREDICTION[model.prediction] ?? model.prediction],
+    [t("models.hash"), model.short_hash ?? (model.supported ? t("models.hash.later") : null)]].filter((each) => each && each[1]);
+  return h("article", { class: `model${model.supported ? "" : " off"}${selected ? " selected" : ""}`, "data-name": model.name, "aria-label": model.name },
+    h("div", { class: "model-main" },
+      h("h3", {}, folder ? h("span", { class: "model-folder" }, `${folder} / `) : null, name,
+        loaded ? h("span", { class: "chip-state loaded" }, icon("circle-check"), t("models.loaded")) : null),
+      h("dl", { class: "model-facts" }, facts.map(([label, value]) => h("div", {}, h("dt", {}, label), h("dd", {}, value)))),
+      missing.length ? h("p", { class: "model-note" }, icon("info"), h("span", {}, t("models.without", { parts: missing.map((part) => t(`models.part.${part}`)).join(", ") }))) : null,
+      model.converted ? h("p", { class: "model-note" }, icon("check"), h("span", {}, t("models.converted.to", { name: model.converted })))
+        : model.problem ? h("p", { class: "model-problem" }, icon("triangle-alert"), h("span", {}, model.problem)) : null,
+      converting?.state === "failed" ? h("p", { class: "model-problem danger", role: "alert" }, icon("triangle-alert"), h("span", {}, t("models.convert.failed", { problem: converting.problem }))) : null),
+    h("div", { class: "model-do" }, ...actions(model, selected, converting, checkpoint)),
+    unfolded.has(model.name) ? h("div", { class: "model-card" }, cards.has(model.name) ? markdown(cards.get(model.name)) : h("span", { class: "pulse" })) : null);
+}
+
+function actions(model, selected, converting, checkpoint) {
+  const act = (name) => ({ "data-act": `${name} ${model.name}` });
+  const about = model.card && button(t("models.about"), "info", () => unfold(model), { "aria-expanded": String(unfolded.has(model.name)), ...act("about") });
+  if (converting?.state === "running") return [h("span", { class: "converting", role: "status" }, h("i", { class: "bar" }), t("models.converting", { seconds: number(converting.seconds) }))];
+  if (model.convertible) return [about, button(t("models.convert"), "refresh-cw", () => convert(model), { class: "tool lined", title: t("models.convert.title"), ...act("convert") })].filter(Boolean);
+  if (!model.supported) return [about].filter(Boolean);
+  if (selected) return [about, h("span", { class: "chip-state" }, icon("check"), t("models.selected"))].filter(Boolean);
+  return [about, button(t(checkpoint ? "models.use" : "models.use.vae"), null, () => use(model, checkpoint), { class: "tool lined use", ...act("use") })].filter(Boolean);
+}
+
+// --- what can be done ---------------------------------------------------------------------------------------------------------
+async function use(model, checkpoint) {
+  const field = checkpoint ? "checkpoint" : "vae";
+  await introduce(field);
+  if (checkpoint && !boot.checkpoints.includes(model.name)) boot.checkpoints.push(model.name);
+  fill({ [field]: model.name });
+  change({ [field]: model.name }).catch(complain);
+  toast(t("models.used", { name: model.name }), { label: t("tab.txt2img"), icon: "sparkles", run: () => showTab("txt2img") });
+  setTimeout(draw, 300);
+}
+
+// A file that came after the page did: the list on top asks for its choices anew when it is entered.
+async function introduce(field) {
+  const input = document.querySelector(`#${field} input`);
+  const had = document.activeElement;
+  input?.focus({ preventScroll: true });
+  await new Promise((resolve) => { setTimeout(resolve, 500); });
+  input?.blur();
+  had?.focus?.({ preventScroll: true });
+}
+
+async function unfold(model) {
+  if (!unfolded.delete(model.name)) unfolded.add(model.name);
+  draw();
+  if (!unfolded.has(model.name) || cards.has(model.name)) return;
+  try {
+    cards.set(model.name, (await api(`library/card?name=${encodeURIComponent(model.name)}`)).text);
+  } catch (error) {
+    unfolded.delete(model.name);
+    complain(error);
+  }
+  draw();
+}
+
+async function convert(model) {
+  try {
+    told.delete(model.name);
+    await api("library/convert", { name: model.name });
+  } catch (error) {
+    complain(error);
+  }
+  look();
+}
+
+function tellConversions() {
+  for (const each of state.listing.conversions) {
+    if (each.state === "running") told.delete(each.name);
+    else if (!told.has(each.name)) {
+      told.add(each.name);
+      if (each.state === "done" && drawn) toast(t("models.converted", { name: each.name }));
+    }
+  }
+}
+
+export function start() {
+  mount("#inf-models", build);
+  bus.addEventListener("engine", ({ detail: { status } }) => {
+    const changed = String(status.loaded ?? []) !== String(state.loaded);
+    state.loaded = status.loaded ?? [];
+    if (changed) draw();
+  });
+}

@@ -1,0 +1,147 @@
+"""Our CPU path against diffusers' own pipeline, in float32, from the same file, noise, sampler and prompt.
+
+    python -m tests.benchmarks.cpu_engine [--size 256] [--steps 4] [--runs 3]
+
+Both make the same picture (the difference is in the table). Loading is not timed: both are warmed up by one picture.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from modules.backbones.sd1 import Sd1, load_sd1
+from modules.core.checkpoint import read_header
+from modules.core.family import Family, recognise
+from modules.core.plugin import collect
+from modules.diffusion.backbone import Placement
+from modules.prompting.clip import merges, vocabulary
+from tests.benchmarks import harness
+
+CFG = 7.0
+PROMPT, NEGATIVE = "a red apple on a blue background", "blurry"
+
+
+def main() -> None:
+    parser = harness.arguments(__doc__ or "", runs=3)
+    parser.add_argument("--size", type=int, default=256, help="pixels of a side (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=4, help="Euler steps (default %(default)s)")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    facts = harness.machine()
+    with tempfile.TemporaryDirectory() as folder:
+        file = harness.write_sd15(Path(folder) / "sd15.safetensors", dtype=torch.float32)
+        ours, theirs = load_ours(file), load_theirs(file)
+        start = torch.randn(1, 4, options.size // 8, options.size // 8, generator=torch.Generator().manual_seed(1))
+        pictures: dict[str, Tensor] = {}
+
+        def run_ours() -> None:
+            pictures["ours"] = draw(ours, start, theirs_sigmas(theirs, options.steps))
+
+        def run_theirs() -> None:
+            pictures["theirs"] = pipeline_picture(theirs, start, options.steps)
+
+        times = harness.alternate({"theirs": run_theirs, "ours": run_ours}, runs=options.runs)
+        error = harness.difference(pictures["ours"], pictures["theirs"])
+        a, b = times["ours"], times["theirs"]
+        rows = [
+            {"": "diffusers' pipeline", "wall s": b.wall, "CPU s": b.cpu, "error": 0.0},
+            {"": "ours", "wall s": a.wall, "CPU s": a.cpu, "error": error},
+            {"": "ratio", "wall s": b.wall / a.wall, "CPU s": b.cpu / a.cpu, "error": ""},
+        ]
+        title = f"One picture, {options.size} x {options.size}, {options.steps} steps, fp32, median of {options.runs}"
+        harness.report(title, rows, facts=facts, output=options.json)
+        ours.close()
+
+
+def load_ours(file: Path) -> Sd1:
+    cpu = torch.device("cpu")
+    placement = Placement(
+        device=cpu,
+        dtype=torch.float32,
+        vae_dtype=torch.float32,
+        text_device=cpu,
+        unet_device=cpu,
+        vae_device=cpu,
+    )
+    families = collect("modules.families", Family, group="inferenz.families")
+    return load_sd1(recognise(read_header(file), families), None, placement)
+
+
+def load_theirs(file: Path) -> Any:
+    """diffusers' pipeline of the same shapes and weights."""
+    tensors = load_file(file)
+    unet, vae, text = harness.empty_unet(), harness.empty_vae(), harness.empty_text()
+    for prefix, part in (("unet.", unet), ("vae.", vae), ("text_encoder.", text)):
+        wanted = set(part.state_dict())
+        own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        own = {name if name in wanted else name.removeprefix("text_model."): value for name, value in own.items()}
+        part.load_state_dict(own, strict=False, assign=True)
+        for name, buffer in list(part.named_buffers()):
+            if name.endswith("position_ids") and buffer.is_meta:
+                owner = part.get_submodule(name.rpartition(".")[0])
+                owner.register_buffer("position_ids", torch.arange(buffer.shape[-1])[None], persistent=False)
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text,
+        tokenizer=CLIPTokenizer(vocab=dict(vocabulary(merges())), merges=list(merges()), model_max_length=77),
+        unet=unet,
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            timestep_spacing="linspace",
+            steps_offset=1,
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    for part in (unet, vae, text):
+        part.eval().requires_grad_(False)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def theirs_sigmas(pipeline: Any, steps: int) -> list[float]:
+    pipeline.scheduler.set_timesteps(steps)
+    return [float(sigma) for sigma in pipeline.scheduler.sigmas]
+
+
+def draw(model: Sd1, start: Tensor, sigmas: list[float]) -> Tensor:
+    """Euler's method with classifier-free guidance; (1, 3, H, W) in 0..1."""
+    negative, positive = model.encode([NEGATIVE, PROMPT], 1)
+    text = torch.cat((negative, positive))
+    x = start * sigmas[0]  # as diffusers begins with linspace spacing
+    for sigma, sigma_next in pairwise(sigmas):
+        without, with_ = model.denoise(torch.cat((x, x)), torch.tensor([sigma, sigma]), text).chunk(2)
+        denoised = without + CFG * (with_ - without)
+        x = x + (sigma_next - sigma) / sigma * (x - denoised)
+    return model.decode(x)
+
+
+def pipeline_picture(pipeline: Any, start: Tensor, steps: int) -> Tensor:
+    size = start.shape[-1] * 8
+    answer: Tensor = pipeline(
+        PROMPT,
+        negative_prompt=NEGATIVE,
+        height=size,
+        width=size,
+        num_inference_steps=steps,
+        guidance_scale=CFG,
+        latents=start,
+        output_type="pt",
+    ).images
+    return answer
+
+
+if __name__ == "__main__":
+    main()

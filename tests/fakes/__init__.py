@@ -1,0 +1,1 @@
+"""Stand-ins for the seams between the parts: one seam, one fake."""

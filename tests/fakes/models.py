@@ -1,0 +1,150 @@
+"""Models, settings and pictures as services see them, without files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modules.core.checkpoint import Defaults, ModelInfo
+from modules.core.errors import CheckpointMissing, StorageError
+from modules.core.generation import GenerationPlan
+from modules.core.plugin import Registry
+from modules.core.sampling import Sampler, SamplerOption, Schedule
+from modules.services.resolve import Resolver
+
+STARTER = ModelInfo(
+    name="starter", path="/models/starter.safetensors", family="sd1", label="Stable Diffusion 1", supported=True,
+    defaults=Defaults(width=128, height=128, steps=12, cfg_scale=5.0, sampler="euler", schedule="automatic"),
+)  # fmt: skip
+OTHER = ModelInfo(
+    name="people/photo", path="/models/people/photo.safetensors", family="sd1", label="Stable Diffusion 1",
+    supported=True, sha256="c0ffee1234" + "0" * 54, components=("unet", "text_encoder"),
+)  # fmt: skip
+LARGE = ModelInfo(
+    name="sdxl", path="/models/sdxl.safetensors", family="sdxl", label="Stable Diffusion XL", supported=False,
+    problem="sdxl.safetensors is Stable Diffusion XL, which is not supported yet.",
+)  # fmt: skip
+VAE = ModelInfo(
+    name="mse", path="/models/mse.safetensors", family="vae", label="VAE", supported=True, components=("vae",)
+)
+
+
+def _nothing(*_: object, **__: object) -> Any:
+    raise AssertionError("Nothing is sampled here.")
+
+
+SAMPLERS = Registry(
+    {
+        each.name: each
+        for each in (
+            Sampler(name="euler", label="Euler", run=_nothing, order=1, aliases=("k_euler",), rank=1),
+            Sampler(
+                name="euler_a", label="Euler a", run=_nothing, order=None, rank=2,
+                options={"eta": SamplerOption(default=1.0, low=0.0, high=2.0)},
+            ),
+            Sampler(name="dpmpp_2m", label="DPM++ 2M", run=_nothing, order=2, schedule="karras", rank=3),
+        )
+    }
+)  # fmt: skip
+SCHEDULES = Registry(
+    {
+        name: Schedule(name=name, label=label, run=_nothing)
+        for name, label in (
+            ("automatic", "Automatic"), ("normal", "Normal"), ("karras", "Karras"), ("sgm_uniform", "SGM Uniform")
+        )
+    }
+)  # fmt: skip
+
+
+class FakeModels:
+    """A catalog of three checkpoints and a VAE."""
+
+    def __init__(self, *infos: ModelInfo) -> None:
+        self.infos = infos or (STARTER, OTHER, LARGE)
+
+    def checkpoints(self) -> tuple[ModelInfo, ...]:
+        return self.infos
+
+    def find(self, text: str) -> ModelInfo:
+        return self._find(text, self.infos)
+
+    def vaes(self) -> tuple[ModelInfo, ...]:
+        return (VAE,)
+
+    def text_encoders(self) -> tuple[ModelInfo, ...]:
+        return ()
+
+    def find_text_encoder(self, text: str) -> ModelInfo:
+        return self._find(text, ())
+
+    def find_vae(self, text: str) -> ModelInfo:
+        return self._find(text, (VAE,))
+
+    def hash_of(self, info: ModelInfo) -> str | None:
+        return info.sha256
+
+    def _find(self, text: str, infos: tuple[ModelInfo, ...]) -> ModelInfo:
+        for info in infos:
+            if text in (info.name, info.title, info.short_hash, info.name.rpartition("/")[2]):
+                return info
+        raise CheckpointMissing(f"There is no model {text[:60]!r}.")
+
+
+class FakeSettings:
+    """Settings that hold what they are given."""
+
+    def __init__(self, **values: Any) -> None:
+        self.values: Mapping[str, Any] = {
+            "checkpoint": "", "vae": "Automatic", "clip_skip": 1, "strict": False, **values
+        }  # fmt: skip
+
+    def get(self, name: str) -> Any:
+        return self.values[name]
+
+
+def resolver(models: FakeModels | None = None, **settings: Any) -> Resolver:
+    """A resolver whose random seed is 4711."""
+    return Resolver(
+        models=models or FakeModels(),
+        settings=FakeSettings(**settings),
+        known_samplers=SAMPLERS,
+        known_schedules=SCHEDULES,
+        draw_seed=lambda: 4711,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeRecord:
+    id: int
+    index: int
+    job: str
+    png: bytes
+    plan: GenerationPlan
+    model_hash: str | None
+    facts: Any
+
+
+class FakePictures:
+    """A history in memory, whose disk can be full."""
+
+    def __init__(self) -> None:
+        self.records: list[FakeRecord] = []
+        self.full: Exception | None = None
+
+    def save(
+        self, png: bytes, plan: GenerationPlan, index: int, job: str, *, model_hash: str | None, facts: Any
+    ) -> FakeRecord:
+        if self.full is not None:
+            raise self.full
+        record = FakeRecord(
+            id=len(self.records) + 1, index=index, job=job, png=png, plan=plan, model_hash=model_hash, facts=facts
+        )
+        self.records.append(record)
+        return record
+
+    def of_job(self, job: str) -> tuple[FakeRecord, ...]:
+        return tuple(record for record in self.records if record.job == job)
+
+
+FULL = StorageError("The disk is full.", hint="Make room.")
