@@ -9,14 +9,11 @@ difference of the engine's pictures from the bare loop's, of 1.0. Without a CUDA
 
 from __future__ import annotations
 
-import io
 import itertools
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from modules.backbones.sd1 import clip_tokenizer
@@ -53,18 +50,13 @@ class Race:
         wanted = plan(self._file, side=self._side, steps=self._steps, prompt=self._prompt("engine"), seeds=self._seeds)
         job = self._engine.run(wanted)
         ready = {event.index: event for _, event in job.events if isinstance(event, ImageReady)}
-        self.pictures["engine"] = torch.stack([_pixels(ready[index].payload) for index in sorted(ready)])
+        self.pictures["engine"] = torch.stack([harness.pixels(ready[index].payload) for index in sorted(ready)])
 
     def compare(self, runs: int) -> tuple[float, float, float]:
         """Steps per second of the bare loop and of the engine, and the largest difference of their pictures."""
         times = harness.alternate({"bare": self.bare, "engine": self.engine}, runs=runs, warm=2)
         error = harness.difference(self.pictures["engine"], self.pictures["bare"]) / 255
         return self._steps / times["bare"].wall, self._steps / times["engine"].wall, error
-
-
-def _pixels(png: bytes) -> Tensor:
-    with Image.open(io.BytesIO(png)) as image:
-        return torch.from_numpy(np.asarray(image.convert("RGB")).copy())
 
 
 def main() -> None:

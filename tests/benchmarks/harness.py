@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import platform
 import statistics
@@ -12,10 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -76,6 +79,17 @@ def timing(name: str, times: Sequence[tuple[float, float]]) -> Timing:
 def difference(a: Tensor, b: Tensor) -> float:
     """The largest difference between two pictures of one value range."""
     return float((a.float() - b.float()).abs().max())
+
+
+def pixels(png: bytes) -> Tensor:
+    """A finished picture, (H, W, 3) uint8."""
+    with Image.open(io.BytesIO(png)) as image:
+        return torch.from_numpy(np.asarray(image.convert("RGB")).copy())
+
+
+def pixel_difference(a: bytes, b: bytes) -> float:
+    """The largest difference between two finished pictures, of 1.0: a level is 1 / 255."""
+    return difference(pixels(a), pixels(b)) / 255
 
 
 def machine() -> dict[str, str]:

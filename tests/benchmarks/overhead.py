@@ -9,7 +9,6 @@ this process, and the app with its worker process, queue and history. Every turn
 
 from __future__ import annotations
 
-import io
 import itertools
 import statistics
 import tempfile
@@ -18,9 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from modules.app import App, AppConfig, build_app
@@ -104,7 +101,7 @@ class Ways:
         wall = time.perf_counter() - began
         _, completed = job.first(Completed)
         self.shares["engine"].append((wall - completed.model_seconds) / wall)
-        self.pictures["engine"] = _pixels(job.first(ImageReady)[1].payload)
+        self.pictures["engine"] = harness.pixels(job.first(ImageReady)[1].payload)
 
     def app(self) -> None:
         asked = self._plan("app")
@@ -119,12 +116,7 @@ class Ways:
         self.shares["app"].append((wall - self._listening.completed.model_seconds) / wall)
         saved = view.images[0].picture
         assert saved is not None
-        self.pictures["app"] = _pixels(self._app.history.file(saved).read_bytes())
-
-
-def _pixels(png: bytes) -> Tensor:
-    with Image.open(io.BytesIO(png)) as image:
-        return torch.from_numpy(np.asarray(image.convert("RGB")).copy())
+        self.pictures["app"] = harness.pixels(self._app.history.file(saved).read_bytes())
 
 
 @contextmanager
