@@ -255,7 +255,7 @@ class Engine:
             self._rest()
         self._resident.manager.unload()
         self._resident.forget_looks()
-        self._desk.texts.forget()
+        self._desk.texts.keep(())
 
     # -- jobs
 
@@ -347,6 +347,7 @@ class Engine:
         failure: Exception | None
         try:
             arrival = self._resident.enter(turn.group.model, task, self._options)
+            self._desk.texts.keep({turn.group.model, *self._resident.manager.keys()})
         except Exception as error:  # noqa: BLE001  it goes to the jobs that it concerns
             failure = shortage(error, f"the checkpoint {task.plan.checkpoint.name}")
             _log(failure)

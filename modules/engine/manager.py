@@ -124,6 +124,10 @@ class ModelManager:
         """Names of the loaded checkpoints, most recently used first."""
         return tuple(dict.fromkeys(Path(key.checkpoint).stem for key in reversed(self._loaded)))
 
+    def keys(self) -> frozenset[ModelKey]:
+        """The loaded models."""
+        return frozenset(self._loaded)
+
     def loaded_bytes(self) -> int:
         """Bytes of the weights of all loaded models."""
         return sum(backbone.weight_bytes for backbone in self._loaded.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -48,6 +48,7 @@ class Manager(Protocol):
     def unpin(self, key: ModelKey) -> None: ...
     def unload(self) -> None: ...
     def loaded(self) -> tuple[str, ...]: ...
+    def keys(self) -> Collection[ModelKey]: ...
     def configure(self, options: EngineOptions) -> None: ...
 
 

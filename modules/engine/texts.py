@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Collection
 
 from torch import Tensor
 
@@ -40,7 +41,7 @@ class Texts:
             size -= dropped.nbytes
         return found
 
-    def forget(self, models: frozenset[ModelKey] | None = None) -> None:
-        """Drop the texts of some models, or all."""
-        for key in [key for key in self._kept if models is None or key[0] in models]:
+    def keep(self, models: Collection[ModelKey]) -> None:
+        """Drop the texts of all other models, so that swaps do not gather those of models that are gone."""
+        for key in [key for key in self._kept if key[0] not in models]:
             del self._kept[key]

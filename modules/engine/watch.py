@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 
 FILMSTRIP_PIXELS = 256  # longer side of a filmstrip's frame, at most
 LATENT_PIXELS = 8  # a frame or preview is at most so many times its latent's size when that is all there is to show
-RENDER_SHARE = 20  # previews take at most 1/20 of the time of the thread beside the engine
+RENDER_SHARE = 20  # previews take at most 1/20 of the time of the thread beside the engine ...
+CPU_RENDER_SHARE = 100  # ... and 1/100 where it has the sampler's own cores: that is what they cost there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,8 +148,10 @@ class PictureWatch:
             self._frames.append(_Frame(step + 1, sigma, seconds, snapshot))
         if due:
             self._shown = now
-            size = _fitted(denoised.shape, self._size)
-            self._studio.latest.put(self._key, lambda: self._preview(step + 1, snapshot, looks.renderer, size))
+            # Larger than the picture it would only cost the time of making it so
+            size = _fitted(denoised.shape, min(self._size, max(denoised.shape[-2:]) * LATENT_PIXELS))
+            share = CPU_RENDER_SHARE if denoised.device.type == "cpu" else RENDER_SHARE
+            self._studio.latest.put(self._key, lambda: self._preview(step + 1, snapshot, looks.renderer, size, share))
 
     def notice(self, text: str) -> None:
         if text in self._noticed:
@@ -197,7 +200,7 @@ class PictureWatch:
         self._looks = self._studio.looks() or self._looks
         return self._looks
 
-    def _preview(self, step: int, snapshot: Snapshot, renderer: Renderer, size: tuple[int, int]) -> None:
+    def _preview(self, step: int, snapshot: Snapshot, renderer: Renderer, size: tuple[int, int], share: int) -> None:
         began = self._studio.clock()
         jpeg = encode_jpeg(enlarge(renderer.render(snapshot.latent()), *size), quality=80)
         preview = Preview(job=self._job, index=self._index, step=step, width=size[0], height=size[1], payload=jpeg)
@@ -206,7 +209,7 @@ class PictureWatch:
                 return
             self._studio.outbox.send(preview)
         if self._interval is not None:
-            self._interval = max(self._interval, RENDER_SHARE * (self._studio.clock() - began))
+            self._interval = max(self._interval, share * (self._studio.clock() - began))
 
     def _send_trace(self, frames: Sequence[_Frame], colours: LatentColours) -> None:
         jpegs = [_frame_jpeg(colours, frame.snapshot.latent()) for frame in frames]

@@ -182,6 +182,9 @@ class SmallManager:
     def loaded(self) -> tuple[str, ...]:
         return tuple(key.checkpoint for key in self.models)
 
+    def keys(self) -> frozenset[ModelKey]:
+        return frozenset(self.models)
+
     def configure(self, options: EngineOptions) -> None:
         """Nothing here depends on options."""
 

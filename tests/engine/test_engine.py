@@ -542,6 +542,13 @@ def test_previews_come_at_most_every_interval_and_after_the_first_step() -> None
     assert Image.open(io.BytesIO(previews[0].payload)).size == (96, 48)
 
 
+def test_a_preview_is_never_larger_than_its_picture() -> None:
+    b = bench(preview_ms=1, preview_size=512)
+    b.engine.submit("j", plan(width=128, height=64, steps=2))
+    b.run()
+    assert {(e.width, e.height) for e in b.events if isinstance(e, Preview)} == {(128, 64)}
+
+
 def test_a_slow_preview_is_dropped_and_never_waited_for() -> None:
     release = threading.Event()
     b = bench(preview_ms=1)

@@ -9,6 +9,7 @@ from modules.engine.texts import Texts
 from tests.engine.small import SmallBackbone
 
 KEY = ModelKey("one", 1)
+OTHER = ModelKey("two", 1)
 
 
 def test_long_texts_push_out_older_ones_and_are_not_kept_beyond_the_capacity() -> None:
@@ -25,3 +26,14 @@ def test_long_texts_push_out_older_ones_and_are_not_kept_beyond_the_capacity() -
     texts.answer(backbone, Encode(KEY, (long,)))
     assert backbone.encoded.count(long) == 2
     assert backbone.encoded.count("a") == 2
+
+
+def test_texts_of_models_that_are_gone_are_dropped() -> None:
+    backbone = SmallBackbone(KEY)
+    texts = Texts()
+    for model in (KEY, OTHER):
+        texts.answer(backbone, Encode(model, ("a",)))
+    texts.keep({KEY})
+    for model in (KEY, OTHER):
+        texts.answer(backbone, Encode(model, ("a",)))
+    assert backbone.encoded == ["a", "a", "a"]
