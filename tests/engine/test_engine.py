@@ -545,7 +545,8 @@ def test_previews_come_at_most_every_interval_and_after_the_first_step() -> None
 def test_a_preview_is_never_larger_than_its_picture() -> None:
     b = bench(preview_ms=1, preview_size=512)
     b.engine.submit("j", plan(width=128, height=64, steps=2))
-    b.run()
+    while b.engine.tick():
+        b.engine.settle(30)
     assert {(e.width, e.height) for e in b.events if isinstance(e, Preview)} == {(128, 64)}
 
 
