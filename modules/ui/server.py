@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from modules.core.addresses import url_host
+from modules.core.addresses import is_loopback, url_host
 from modules.core.errors import SetupError
 from modules.ui.ending import EndingServer, EndsStreams
 
@@ -64,7 +64,7 @@ def serve(app: App, config: AppConfig, *, say: Say | None = None) -> int:
             closing=over,
         )
         address = page_address(server_config.host, port)
-        say(f"Inferenz is at {address}{'' if not server_config.open_to_others else ' and open to your network'}")
+        say(f"Inferenz is at {address}{'' if is_loopback(server_config.host) else ' and open to your network'}")
         if server_config.share:
             threading.Thread(target=share, args=(port, say), name="share", daemon=True).start()
         if server_config.autolaunch:
