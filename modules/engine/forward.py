@@ -13,6 +13,7 @@ from modules.core.errors import OutOfMemory
 from modules.core.operations import Predict, Row
 from modules.diffusion.backbone import Backbone
 from modules.engine.memory import is_short
+from modules.engine.threads import threads_for
 
 MAX_REPEAT = 4  # a text is repeated at most so often to reach a common length; beyond, a pass of its own is cheaper
 
@@ -122,7 +123,8 @@ def _run(backbone: Backbone, rows: Sequence[Row]) -> tuple[Tensor, ...]:
     text = torch.cat([row.text.repeat(1, length // row.text.shape[1], 1) for row in rows])
     # On the CPU, where the backbone looks up their timesteps; pinned, so that the copy it makes does not wait
     sigmas = torch.tensor([row.sigma for row in rows], dtype=torch.float32, pin_memory=x.is_cuda)
-    return tuple(torch.split(backbone.denoise(x, sigmas, text), 1))
+    with threads_for(x, backbone.weight_bytes):
+        return tuple(torch.split(backbone.denoise(x, sigmas, text), 1))
 
 
 def _attempted(backbone: Backbone, places: Sequence[Place]) -> Answers | Exception:

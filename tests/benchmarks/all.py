@@ -41,6 +41,7 @@ BENCHMARKS = (
     Benchmark("start", ("--runs", "1")),
     Benchmark("overhead", ("--runs", "1", "--size", "64", "--steps", "1")),
     Benchmark("cpu_engine", ("--runs", "1", "--size", "64", "--steps", "1")),
+    Benchmark("threads", ("--runs", "1", "--sizes", "128")),
     Benchmark("swap", ("--runs", "2", "--swaps", "4")),
     Benchmark("four_people", ("--runs", "1", "--steps", "4")),
     Benchmark("preview", ("--runs", "1", "--steps", "4")),
