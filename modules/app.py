@@ -21,6 +21,7 @@ from modules.core.job import EngineOptions, Executor, ImageReady
 from modules.executors.local import LocalExecutor
 from modules.executors.pool import worker_pool
 from modules.executors.worker import WorkerExecutor
+from modules.prompting.dynamic import Wildcards
 from modules.services.catalog import Catalog
 from modules.services.history import EngineFacts, History
 from modules.services.jobs import WINDOW, Jobs, Pictures
@@ -29,6 +30,8 @@ from modules.services.queue import JobStore, MemoryStore, SqliteStore
 from modules.services.resolve import Resolver
 from modules.services.settings import Settings
 from modules.services.state import StateDatabase
+from modules.services.styles import Styles
+from modules.services.words import Words
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +81,8 @@ class ServerConfig:
 class AppConfig:
     """Everything a start decides. data_dir holds models/ and outputs/ unless they are named themselves.
 
-    ckpt_dirs, vae_dirs, text_encoder_dirs: further folders of each kind. devices: of several, one worker process each;
+    ckpt_dirs, vae_dirs, text_encoder_dirs, wildcards_dirs: further folders of each kind. styles_file: in place of
+    styles.csv in data_dir. devices: of several, one worker process each;
     `engine` names the first. in_process: the engine runs in this process instead of a worker. durable: the queue
     outlives the process; the command line's does not.
     """
@@ -89,6 +93,8 @@ class AppConfig:
     vae_dirs: tuple[Path, ...] = ()
     text_encoder_dirs: tuple[Path, ...] = ()
     outputs_dir: Path | None = None
+    styles_file: Path | None = None
+    wildcards_dirs: tuple[Path, ...] = ()
     engine: EngineOptions = field(default_factory=EngineOptions)
     devices: tuple[str, ...] = ()
     in_process: bool = False
@@ -99,6 +105,14 @@ class AppConfig:
     def models(self) -> tuple[Path, ...]:
         """The folders that are laid out as models/ is."""
         return self.models_dirs or (self.data_dir / "models",)
+
+    @property
+    def styles(self) -> Path:
+        return self.styles_file or self.data_dir / "styles.csv"
+
+    @property
+    def wildcards(self) -> tuple[Path, ...]:
+        return (*(folder / "wildcards" for folder in self.models), *self.wildcards_dirs)
 
     @property
     def outputs(self) -> Path:
@@ -119,6 +133,7 @@ class App:
     history: History
     jobs: Jobs
     executor: Executor
+    words: Words
     version: str
     owned: ExitStack
 
@@ -166,9 +181,15 @@ def build_app(config: AppConfig, *, executor: Executor | None = None, pictures: 
         stack.callback(history.close)
         options = _engine_options(config, settings)
         chosen = executor or _executor(config, options, hidden / "logs" / "worker.log")
-        resolver = Resolver(
-            models=catalog, settings=settings, known_samplers=samplers.registry(), known_schedules=schedules.registry()
+        words = Words(
+            styles=Styles(config.styles),
+            wildcards=Wildcards(config.wildcards),
+            dynamic=lambda: bool(settings.get("dynamic_prompts")),
         )
+        resolver = Resolver(
+            models=catalog, settings=settings, words=words,
+            known_samplers=samplers.registry(), known_schedules=schedules.registry(),
+        )  # fmt: skip
         # A second server on the same folder has a queue of its own that ends with it: the first one's is not for it.
         owner = lock is not None and lock.held
         if lock is not None and not owner:
@@ -196,6 +217,7 @@ def build_app(config: AppConfig, *, executor: Executor | None = None, pictures: 
             history=history,
             jobs=jobs,
             executor=chosen,
+            words=words,
             version=program_version(),
             owned=stack.pop_all(),
         )

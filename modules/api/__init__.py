@@ -14,6 +14,7 @@ from modules.api.library import library_router
 from modules.api.log import log_router
 from modules.api.models import CountTokens, models_router
 from modules.api.pictures import pictures_router
+from modules.api.prompts import prompts_router
 from modules.api.settings import settings_router
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def create_router(app: App, *, count_tokens: CountTokens | None = None) -> APIRo
     routes.include_router(events_router(app, labels))
     routes.include_router(pictures_router(app, labels))
     routes.include_router(archive_router(app))
+    routes.include_router(prompts_router(app))
     routes.include_router(settings_router(app))
     routes.include_router(library_router(app))
     routes.include_router(log_router(app))

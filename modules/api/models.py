@@ -7,12 +7,12 @@ from dataclasses import asdict
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Body, Request
+from fastapi import APIRouter, Body, Request, Response
 
 from modules.api.people import owner
 from modules.core.checkpoint import ModelInfo
 from modules.core.generation import MAX_PROMPT_CHARACTERS
-from modules.prompting.clip import ClipTokenizer
+from modules.prompting.clip import ClipTokenizer, packed_merges
 
 if TYPE_CHECKING:
     from modules.app import App
@@ -21,7 +21,7 @@ CountTokens = Callable[[str], tuple[int, int]]  # text -> (tokens, room in its c
 
 
 def models_router(app: App, *, count_tokens: CountTokens | None = None) -> APIRouter:
-    """GET /models, /status; POST /tokens. count_tokens: how to count, CLIP's way by default."""
+    """GET /models, /status, /clip-merges; POST /tokens. count_tokens: how to count, CLIP's way by default."""
     routes = APIRouter()
     count = count_tokens or _clip()
 
@@ -42,6 +42,12 @@ def models_router(app: App, *, count_tokens: CountTokens | None = None) -> APIRo
     def tokens(text: Annotated[str, Body(embed=True, max_length=MAX_PROMPT_CHARACTERS)]) -> dict[str, Any]:
         used, room = count(text)
         return {"count": used, "limit": room, "chunks": max(1, room // 75)}
+
+    @routes.get("/clip-merges")
+    def clip_merges() -> Response:
+        """CLIP's merges, for counting tokens in the browser."""
+        headers = {"Content-Encoding": "gzip", "Cache-Control": "private, max-age=2592000"}
+        return Response(packed_merges(), media_type="text/plain; charset=utf-8", headers=headers)
 
     return routes
 

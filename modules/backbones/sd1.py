@@ -19,6 +19,7 @@ from modules.backbones.weights import fill, map_tensors, skeleton, weight_bytes
 from modules.backbones.wide_conv import widen
 from modules.core.checkpoint import ModelInfo, Separate, read_header
 from modules.core.errors import RequestError, UnsupportedCheckpoint
+from modules.core.generation import Emphasis
 from modules.core.operations import ModelKey
 from modules.core.sampling import NoiseLevels
 from modules.diffusion.backbone import Placement, backbone
@@ -33,7 +34,7 @@ SMALLEST_TILE = 16
 class Chunker(Protocol):
     """What is needed of a tokenizer: a prompt in chunks of 77 token numbers with their attention weights."""
 
-    def chunks(self, text: str) -> tuple[Chunk, ...]: ...
+    def chunks(self, text: str, *, brackets: bool = True) -> tuple[Chunk, ...]: ...
 
 
 @functools.cache
@@ -77,23 +78,24 @@ class Sd1:
         self._exact_vae: AutoencoderKL | None = None
         self._scaling = float(networks.vae.config.scaling_factor)
 
-    def tokens(self, text: str) -> tuple[tuple[str, ...], ...]:
+    def tokens(self, text: str, emphasis: Emphasis = "Original") -> tuple[tuple[str, ...], ...]:
         """The token texts of a prompt, one tuple per chunk of 75."""
-        return tuple(chunk.tokens for chunk in self._tokenizer.chunks(text))
+        return tuple(chunk.tokens for chunk in self._tokenizer.chunks(text, brackets=emphasis != "None"))
 
     @torch.inference_mode()
-    def encode(self, texts: Sequence[str], clip_skip: int) -> list[Tensor]:
+    def encode(self, texts: Sequence[str], clip_skip: int, emphasis: Emphasis = "Original") -> list[Tensor]:
         """Encode prompts, one pass each, so that a text's encoding never depends on its company.
 
         Returns per text (1, 77 * chunks, width) in the compute dtype on the UNet's device. clip_skip: 1 is the last
-        layer, 2 the one before it, as AUTOMATIC1111 counts.
+        layer, 2 the one before it, as AUTOMATIC1111 counts. emphasis: see `GenerationPlan`.
         """
         layers = self._networks.text.config.num_hidden_layers
         if not 1 <= clip_skip <= layers:
             raise RequestError("clip_skip", f"{clip_skip} layers cannot be skipped", accepted=f"1 to {layers}")
-        return [self._encode(self._tokenizer.chunks(text), clip_skip) for text in texts]
+        brackets = emphasis != "None"
+        return [self._encode(self._tokenizer.chunks(text, brackets=brackets), clip_skip, emphasis) for text in texts]
 
-    def _encode(self, chunks: Sequence[Chunk], clip_skip: int) -> Tensor:
+    def _encode(self, chunks: Sequence[Chunk], clip_skip: int, emphasis: Emphasis) -> Tensor:
         device = self.placement.text_device
         ids = torch.tensor([chunk.ids for chunk in chunks], device=device)
         encoder = self._networks.text
@@ -103,8 +105,9 @@ class Sd1:
             # transformers < 5.6 keeps the layers one level down
             core = getattr(encoder, "text_model", encoder)
             hidden = core.final_layer_norm(answer.hidden_states[-clip_skip].to(device))
-        weights = torch.tensor([chunk.weights for chunk in chunks], dtype=torch.float32)
-        hidden = weigh(hidden, weights.to(hidden.device))
+        if emphasis in ("Original", "No norm"):
+            weights = torch.tensor([chunk.weights for chunk in chunks], dtype=torch.float32)
+            hidden = weigh(hidden, weights.to(hidden.device), restore=emphasis == "Original")
         return hidden.reshape(1, -1, hidden.shape[-1]).to(device=self.placement.unet_device, dtype=self.placement.dtype)
 
     @torch.inference_mode()
@@ -184,15 +187,18 @@ def _tiling(vae: AutoencoderKL, latent: Tensor) -> Iterator[None]:
         vae.use_tiling, vae.tile_latent_min_size, vae.tile_sample_min_size = before
 
 
-def weigh(hidden: Tensor, weights: Tensor) -> Tensor:
+def weigh(hidden: Tensor, weights: Tensor, *, restore: bool = True) -> Tensor:
     """AUTOMATIC1111's "Original" emphasis: multiply each token by its weight, then restore the mean of the chunk.
 
-    hidden: (chunks, 77, width); weights: (chunks, 77), float32. A chunk whose weights are all 1 is left as it is.
+    restore False: "No norm", without the latter. hidden: (chunks, 77, width); weights: (chunks, 77), float32. A chunk
+    whose weights are all 1 is left as it is.
     """
     if bool((weights == 1).all()):
         return hidden
     before = hidden.float()
     after = before * weights.unsqueeze(-1)
+    if not restore:
+        return after.to(hidden.dtype)
     scale = before.mean(dim=(1, 2), keepdim=True) / after.mean(dim=(1, 2), keepdim=True)
     plain = (weights == 1).all(dim=1).reshape(-1, 1, 1)
     return torch.where(plain, before, after * scale).to(hidden.dtype)

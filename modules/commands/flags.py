@@ -40,6 +40,13 @@ def add_folder_flags(parser: argparse.ArgumentParser) -> None:
         "--text-encoder-dir", type=Path, action="append", default=[], metavar="DIR",
         help="further folder of text encoders; may be given several times",
     )  # fmt: skip
+    folders.add_argument(
+        "--wildcards-dir", type=Path, action="append", default=[], metavar="DIR",
+        help="further folder of wildcard files; may be given several times",
+    )  # fmt: skip
+    folders.add_argument(
+        "--styles-file", type=Path, metavar="FILE", help="table of styles (default: styles.csv in the data folder)"
+    )
 
 
 def add_device_flags(parser: argparse.ArgumentParser) -> None:
@@ -98,7 +105,8 @@ def app_config(flags: argparse.Namespace, *, serving: bool) -> AppConfig:
     serving: with a page, a worker process and a queue that outlives them; else in this process.
     """
     defaults = AppConfig()
-    for folder in (*flags.models_dir, *flags.ckpt_dir, *flags.vae_dir, *flags.text_encoder_dir):
+    folders = (*flags.models_dir, *flags.ckpt_dir, *flags.vae_dir, *flags.text_encoder_dir, *flags.wildcards_dir)
+    for folder in folders:
         if not folder.is_dir():
             raise RequestError("folder", f"{folder} is not there", accepted="an existing folder")
     devices = device_ids(getattr(flags, "device_id", None))
@@ -114,6 +122,8 @@ def app_config(flags: argparse.Namespace, *, serving: bool) -> AppConfig:
         ckpt_dirs=tuple(folder.absolute() for folder in flags.ckpt_dir),
         vae_dirs=tuple(folder.absolute() for folder in flags.vae_dir),
         text_encoder_dirs=tuple(folder.absolute() for folder in flags.text_encoder_dir),
+        wildcards_dirs=tuple(folder.absolute() for folder in flags.wildcards_dir),
+        styles_file=flags.styles_file.absolute() if flags.styles_file else None,
         engine=engine_options(flags) if hasattr(flags, "device_id") else EngineOptions(),
         devices=devices,
         in_process=in_process,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ FIELDS: Mapping[str, str] = {
     "prompt": "prompt", "negative": "negative_prompt", "model": "checkpoint", "vae": "vae",
     "text_encoder": "text_encoder", "sampler": "sampler",
     "schedule": "schedule", "steps": "steps", "cfg": "cfg_scale", "seed": "seed", "clip_skip": "clip_skip",
-    "batch_size": "batch_size", "strict": "strict",
+    "batch_size": "batch_size", "strict": "strict", "emphasis": "emphasis", "style": "styles",
 }  # fmt: skip
 LOOK_SECONDS = 0.1  # between looks at the job: quick enough for a bar, and Ctrl+C is noticed on every system
 
@@ -43,6 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vae", metavar="NAME", help="VAE file, Automatic or None")
     parser.add_argument("--text-encoder", metavar="NAME", help="text encoder file (default: the checkpoint's own)")
     parser.add_argument("--clip-skip", metavar="N", help="1 is the text encoder's last layer")
+    parser.add_argument("--emphasis", metavar="MODE", help="what (word:1.2) does: Original, No norm, Ignore or None")
+    parser.add_argument(
+        "--style", action="append", metavar="NAME", help="a style of styles.csv; may be given several times"
+    )
     parser.add_argument("--strict", action="store_true", default=None, help="identical to the last bit at every run")
     parser.add_argument(
         "-o", "--output", metavar="PATH",
@@ -116,7 +119,7 @@ def _size(text: str) -> tuple[int, int]:
 
 def _only(plan: GenerationPlan, number: int | None) -> GenerationPlan:
     """Whole batches were resolved; -n may ask for fewer."""
-    return plan if number is None else replace(plan, seeds=plan.seeds[:number])
+    return plan if number is None else plan.picked(range(min(number, len(plan.seeds))))
 
 
 def _follow(app: App, view: JobView, flags: argparse.Namespace, console: Console) -> JobView:

@@ -6,7 +6,7 @@ settings to a `GenerationPlan`, which alone decides the pixels. Both are frozen,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, TypeVar
@@ -31,6 +31,8 @@ ClipSkip = Annotated[int, Field(ge=1, le=12)]
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)]
 Seed = Annotated[int, Field(ge=-1, le=MAX_SEED)]
 Name = Annotated[str, Field(max_length=400)]
+Emphasis = Literal["Original", "No norm", "Ignore", "None"]
+PerPicture = Annotated[tuple[Prompt, ...], Field(max_length=MAX_PICTURES)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,8 @@ class GenerationRequest:
     checkpoint, vae, text_encoder: a name, file name, title or short hash from the catalog; vae also "Automatic" or
     "None" (the checkpoint's own), text_encoder also "Automatic": the checkpoint's own, else a file that fits.
     strict: run each picture alone, so that it is identical to the last bit whatever else is running.
+    emphasis: what (word:1.2) does, see `GenerationPlan`. styles: names from styles.csv, applied in their order.
+    Prompts may hold choices and wildcards, see `modules.prompting.dynamic`.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -63,6 +67,8 @@ class GenerationRequest:
     batch_count: Annotated[int, Field(ge=1, le=100)] = 1
     batch_size: Annotated[int, Field(ge=1, le=16)] = 1
     strict: bool | None = None
+    emphasis: Emphasis | None = None
+    styles: Annotated[tuple[Name, ...], Field(max_length=100)] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +95,12 @@ class GenerationPlan:
     The same plan gives the same bytes when run alone or with `strict`, and the same picture to rounding when batched.
     family, sampler, schedule: registry names (`sd1`, `euler_a`, `karras`). vae, text_encoder None: the
     checkpoint's own.
+
+    emphasis: "Original" weighs tokens and restores the mean of their chunk, "No norm" weighs alone, "Ignore" reads the
+    brackets and leaves all weights at 1, "None" takes brackets for text (AUTOMATIC1111's names).
+
+    prompts, negative_prompts: one per picture, where choices and wildcards made them differ; prompt and negative_prompt
+    are the first of them then. template, negative_template: what they were drawn from, "" where nothing was drawn.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -114,6 +126,11 @@ class GenerationPlan:
     noise_source: Literal["CPU"] = "CPU"
     strict: bool = False
     options: Mapping[str, float] = field(default_factory=dict)  # of the sampler: eta, s_churn, s_noise ...
+    emphasis: Emphasis = "Original"
+    prompts: PerPicture = ()
+    negative_prompts: PerPicture = ()
+    template: Prompt = ""
+    negative_template: Prompt = ""
 
     @property
     def separate(self) -> Separate[FileRef]:
@@ -122,7 +139,20 @@ class GenerationPlan:
 
     def only(self, index: int) -> GenerationPlan:
         """The plan of picture `index` alone: what its file carries, and what makes it again."""
-        return replace(self, seeds=(self.seeds[index],), batch_size=1)
+        return replace(self.picked((index,)), batch_size=1)
+
+    def picked(self, indices: Sequence[int]) -> GenerationPlan:
+        """The plan of some of its pictures, at least one."""
+        prompts = tuple(self.prompts[index] for index in indices) if self.prompts else ()
+        negative = tuple(self.negative_prompts[index] for index in indices) if self.negative_prompts else ()
+        return replace(
+            self,
+            seeds=tuple(self.seeds[index] for index in indices),
+            prompt=prompts[0] if prompts else self.prompt,
+            negative_prompt=negative[0] if negative else self.negative_prompt,
+            prompts=prompts if len(set(prompts)) > 1 else (),
+            negative_prompts=negative if len(set(negative)) > 1 else (),
+        )
 
 
 _REQUEST: TypeAdapter[GenerationRequest] = TypeAdapter(GenerationRequest)

@@ -72,6 +72,7 @@ def write_infotext(plan: GenerationPlan, labels: InfotextLabels, *, seed: int) -
         "VAE": labels.vae,
         "Clip skip": plan.clip_skip if plan.clip_skip > 1 else "",
         "RNG": plan.noise_source,
+        "Emphasis": plan.emphasis if plan.emphasis != "Original" else "",
         **{_OPTION_LABELS.get(name, name): _number(value) for name, value in options.items()},
         "Version": labels.version,
     }

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from modules.core.generation import Emphasis
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -48,11 +50,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Encode:
-    """Encode texts with the model's text encoder. Answer: one (1, tokens, width) tensor per text."""
+    """Encode texts with the model's text encoder. Answer: one (1, tokens, width) tensor per text.
+
+    texts: what is seen first of the prompt, then of the negative prompt, then all others.
+    """
 
     model: ModelKey
     texts: tuple[str, ...]
     clip_skip: int = 1
+    emphasis: Emphasis = "Original"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from modules.core.checkpoint import ModelInfo, Separate
+from modules.core.generation import Emphasis
 from modules.core.operations import ModelKey
 from modules.core.sampling import NoiseLevels
 
@@ -46,10 +47,10 @@ class Backbone(Protocol):
     downscale: int
     weight_bytes: int
 
-    def tokens(self, text: str) -> tuple[tuple[str, ...], ...]:
+    def tokens(self, text: str, emphasis: Emphasis = "Original") -> tuple[tuple[str, ...], ...]:
         """The token texts of a prompt, one tuple per chunk of 75."""
 
-    def encode(self, texts: Sequence[str], clip_skip: int) -> list[Tensor]:
+    def encode(self, texts: Sequence[str], clip_skip: int, emphasis: Emphasis = "Original") -> list[Tensor]:
         """Encode prompts. Returns per text (1, 77 * chunks, width) in the compute dtype on the UNet's device."""
 
     def denoise(self, x: Tensor, sigmas: Tensor, text: Tensor) -> Tensor:

@@ -13,10 +13,13 @@ from modules.core.sampling import Query
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """What one model evaluation uses: the model and the encoded prompts, (1, tokens, width) each."""
+    """What one model evaluation uses: the model and the encoded prompts, (1, tokens, width) each.
+
+    texts: the prompts that AND joins, each with its weight; mostly one of weight 1.
+    """
 
     model: ModelKey
-    text: Tensor
+    texts: tuple[tuple[Tensor, float], ...]
     negative: Tensor
 
 
@@ -24,23 +27,29 @@ class Call:
 class ClassifierFree:
     """Classifier-free guidance (Ho and Salimans 2022): uncond + scale * (cond - uncond).
 
-    scale 1.0 is the conditional prediction alone, so its unconditional row is left out unless the sampler asks for it.
+    Several prompts are composed as Liu et al. 2022 do: uncond + sum of weight_i * scale * (cond_i - uncond). Where one
+    prompt's factor is 1.0, that is its conditional prediction alone, and its unconditional row is left out unless the
+    sampler asks for it.
     """
 
     scale: float
 
     def rows(self, query: Query, call: Call) -> tuple[Row, ...]:
-        """The rows of one prediction, the conditional one first."""
-        conditional = Row(query.x, query.sigma, call.text, self.scale)
-        if self.scale == 1.0 and not query.uncond:
-            return (conditional,)
-        return (conditional, Row(query.x, query.sigma, call.negative, 1.0 - self.scale))
+        """The rows of one prediction, the unconditional one last. Their weights are those of the sum."""
+        wanted = tuple(Row(query.x, query.sigma, text, weight * self.scale) for text, weight in call.texts)
+        if len(wanted) == 1 and wanted[0].weight == 1.0 and not query.uncond:
+            return wanted
+        rest = 1.0 - sum(row.weight for row in wanted)
+        return (*wanted, Row(query.x, query.sigma, call.negative, rest))
 
-    def combine(self, answers: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """(guided, unconditional) predictions of x0 from the answers to `rows`; without a second row both are equal."""
+    def combine(self, rows: Sequence[Row], answers: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """(guided, unconditional) predictions of x0 from the answers to `rows`; of a single row both are its answer."""
         if len(answers) == 1:
             return answers[0], answers[0]
-        conditional, unconditional = answers
-        if self.scale == 1.0:
-            return conditional, unconditional
-        return unconditional + self.scale * (conditional - unconditional), unconditional
+        *conditional, unconditional = answers
+        if len(conditional) == 1 and rows[0].weight == 1.0:
+            return conditional[0], unconditional
+        guided = unconditional
+        for row, each in zip(rows, conditional, strict=False):
+            guided = guided + row.weight * (each - unconditional)
+        return guided, unconditional

@@ -94,7 +94,7 @@ class Desk:
                 answer = self.texts.answer(backbone, operation)
             if not task.encoded:
                 task.encoded = True
-                tokens, negative = (backbone.tokens(text) for text in operation.texts)
+                tokens, negative = (backbone.tokens(text, operation.emphasis) for text in operation.texts[:2])
                 seconds = self._clock() - began
                 self._outbox.send(Encoded(job=task.job, seconds=seconds, tokens=tokens, negative_tokens=negative))
         except Exception as caught:  # noqa: BLE001  it goes to the picture that it concerns

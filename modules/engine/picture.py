@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from modules.core.errors import EngineError
+from modules.core.generation import Emphasis
 from modules.core.operations import Decode, Encode, ModelKey, Operation, Picture, Predict
 from modules.core.sampling import Noise, NoiseLevels, Sampling
 from modules.diffusion.guidance import Call, ClassifierFree
+from modules.prompting.stages import Part, Stages
 
 LOOK_STEPS = 5  # between looks whether a prediction holds NaN: three small kernels each
 
@@ -61,14 +64,16 @@ class Canvas:
 class Order:
     """One picture to make. sigmas and sample come from the plan's sampler and schedule.
 
-    width, height: pixels. sigmas(levels): steps + 1 noise levels. sample(x, sigmas, noise): starts the sampler.
+    prompt: the prompts that AND joins, each with its stages; negative: the negative prompt's stages. width, height:
+    pixels. sigmas(levels): steps + 1 noise levels. sample(x, sigmas, noise): starts the sampler.
     noise(seed, shape, sigmas, device): the picture's noise.
     """
 
     model: ModelKey
-    prompt: str
-    negative_prompt: str
+    prompt: tuple[Part, ...]
+    negative: Stages
     clip_skip: int
+    emphasis: Emphasis
     width: int
     height: int
     cfg_scale: float
@@ -104,18 +109,24 @@ class Watcher(Protocol):
 
 
 def denoise(
-    sampling: Sampling, call: Call, guidance: ClassifierFree, *, strict: bool = False, steps: int = 0
+    sampling: Sampling, calls: Callable[[int], Call], guidance: ClassifierFree, *, strict: bool = False, steps: int = 0
 ) -> Generator[Operation, Any, Tensor]:
-    """Drive a sampler: every question becomes a `Predict`, guided. steps: of all, where known. Returns the latent."""
+    """Drive a sampler: every question becomes a `Predict`, guided. Returns the latent.
+
+    calls(k): what evaluation k uses, counted from 0: evaluations, not steps. steps: of all, where known.
+    """
     query = next(sampling)
-    while True:
+    for k in count():
+        call = calls(k)
         rows = guidance.rows(query, call)
         left = max(1, steps - query.step) if steps else 0
-        denoised, uncond = guidance.combine((yield Predict(call.model, rows, strict=strict, left=left)))
+        answers = yield Predict(call.model, rows, strict=strict, left=left)
+        denoised, uncond = guidance.combine(rows, answers)
         try:
             query = sampling.send((denoised, uncond) if query.uncond else denoised)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
+    raise AssertionError("a count has no end")
 
 
 def watched(sampling: Sampling, stepped: Callable[[int, float, Tensor], None]) -> Sampling:
@@ -188,7 +199,13 @@ class Finiteness:
 
 def _sampled(order: Order, model: ModelKey, watcher: Watcher) -> Generator[Operation, Any, tuple[Tensor, bool]]:
     """Returns (latent, partial): the finished latent, or the last prediction where it was stopped and is to be kept."""
-    text, negative = yield Encode(model, (order.prompt, order.negative_prompt), order.clip_skip)
+    texts = _texts(order)
+    encoded = dict(zip(texts, (yield Encode(model, texts, order.clip_skip, order.emphasis)), strict=True))
+
+    def calls(k: int) -> Call:
+        wanted = tuple((encoded[part.stages.at(k)], part.weight) for part in order.prompt)
+        return Call(model=model, texts=wanted, negative=encoded[order.negative.at(k)])
+
     canvas = watcher.canvas(model)
     sigmas = order.sigmas(canvas.levels)
     shape = (1, canvas.channels, order.height // canvas.downscale, order.width // canvas.downscale)
@@ -205,15 +222,21 @@ def _sampled(order: Order, model: ModelKey, watcher: Watcher) -> Generator[Opera
         watcher.stepped(step, sigma, denoised)
 
     sampling = watched(order.sample(x, sigmas, noise), stepped)
-    call = Call(model=model, text=text, negative=negative)
     try:
         guidance = ClassifierFree(scale=order.cfg_scale)
-        latent = yield from denoise(sampling, call, guidance, strict=order.strict, steps=len(sigmas) - 1)
+        latent = yield from denoise(sampling, calls, guidance, strict=order.strict, steps=len(sigmas) - 1)
     except Stopped as stop:
         if not stop.keep or latest is None:
             raise
         return latest, True
     return latent, False
+
+
+def _texts(order: Order) -> tuple[str, ...]:
+    """Every text of all stages: the prompt's first, the negative prompt's first, then the others, each once."""
+    first, negative = order.prompt[0].stages.at(0), order.negative.at(0)
+    every = (text for stages in (*(part.stages for part in order.prompt), order.negative) for text in stages.texts)
+    return (first, negative, *(text for text in dict.fromkeys(every) if text not in (first, negative)))
 
 
 def _decoded(model: ModelKey, latent: Tensor, watcher: Watcher, *, stopped: bool) -> Generator[Operation, Any, Tensor]:

@@ -17,6 +17,8 @@ from modules.diffusion.noise import PictureNoise
 from modules.engine.batcher import Trajectory
 from modules.engine.picture import Order, StartingNoise
 from modules.engine.watch import PictureWatch
+from modules.prompting.networks import without_tags
+from modules.prompting.stages import parts_of, stages_of
 
 
 @dataclass(eq=False)
@@ -58,7 +60,8 @@ class Task:
 
     def order(self, index: int) -> Order:
         """What picture `index` is to be."""
-        plan, chosen, spacing = self.plan, self.sampler, self.schedule
+        plan, chosen, spacing = self.plan.only(index), self.sampler, self.schedule
+        evaluations = plan.steps * chosen.evaluations
 
         def sigmas(levels: NoiseLevels) -> Sequence[float]:
             return sigmas_for(chosen, spacing, plan.steps, levels)
@@ -67,8 +70,10 @@ class Task:
             return chosen.run(x, levels, noise, **plan.options)
 
         return Order(
-            model=self.model, prompt=plan.prompt, negative_prompt=plan.negative_prompt, clip_skip=plan.clip_skip,
-            width=plan.width, height=plan.height, cfg_scale=plan.cfg_scale, seed=plan.seeds[index],
+            model=self.model, prompt=parts_of(without_tags(plan.prompt), evaluations),
+            negative=stages_of(without_tags(plan.negative_prompt), evaluations),
+            clip_skip=plan.clip_skip, emphasis=plan.emphasis,
+            width=plan.width, height=plan.height, cfg_scale=plan.cfg_scale, seed=plan.seeds[0],
             strict=plan.strict, sigmas=sigmas, sample=sample, noise=picture_noise,
         )  # fmt: skip
 

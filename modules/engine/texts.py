@@ -7,12 +7,13 @@ from collections.abc import Collection
 
 from torch import Tensor
 
+from modules.core.generation import Emphasis
 from modules.core.operations import Encode, ModelKey
 from modules.diffusion.backbone import Backbone
 
 CAPACITY = 32 * 2**20  # bytes: 77 x 768 float32 are 0.24 MB, but the longest prompts 100 MB and more
 
-Key = tuple[ModelKey, int, str]
+Key = tuple[ModelKey, int, Emphasis, str]
 
 
 class Texts:
@@ -29,10 +30,10 @@ class Texts:
         """
         found = []
         for text in operation.texts:
-            key = (operation.model, operation.clip_skip, text)
+            key = (operation.model, operation.clip_skip, operation.emphasis, text)
             tensor = self._kept.pop(key, None)
             if tensor is None:
-                (tensor,) = backbone.encode([text], operation.clip_skip)
+                (tensor,) = backbone.encode([text], operation.clip_skip, operation.emphasis)
             self._kept[key] = tensor
             found.append(tensor)
         size = sum(tensor.nbytes for tensor in self._kept.values())

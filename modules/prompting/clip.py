@@ -40,10 +40,14 @@ class Chunk:
     tokens: tuple[str, ...]
 
 
+def packed_merges() -> bytes:
+    """The bundled merges as a gzip file: a line of version, then one pair a line."""
+    return files("modules.prompting").joinpath("data", "clip_merges.txt.gz").read_bytes()
+
+
 def merges() -> tuple[tuple[str, str], ...]:
     """The 48,894 bundled merges, most frequent first."""
-    packed = files("modules.prompting").joinpath("data", "clip_merges.txt.gz").read_bytes()
-    lines = gzip.decompress(packed).decode("utf-8").splitlines()
+    lines = gzip.decompress(packed_merges()).decode("utf-8").splitlines()
     pairs = (line.split(" ") for line in lines[1:])  # the first line is a version
     return tuple((left, right) for left, right in pairs)
 
@@ -125,9 +129,13 @@ class ClipTokenizer:
         tokens = len(full) * CHUNK_TOKENS + (CHUNK_TOKENS if left_early else len(last))
         return tokens, max(1, -(-tokens // CHUNK_TOKENS)) * CHUNK_TOKENS
 
-    def chunks(self, text: str) -> tuple[Chunk, ...]:
-        """What the text encoder reads of a prompt in AUTOMATIC1111's attention grammar; at least one chunk."""
-        return tuple(self._chunk(tokens) for tokens in split_chunks(self._weighted(text), self.comma))
+    def chunks(self, text: str, *, brackets: bool = True) -> tuple[Chunk, ...]:
+        """What the text encoder reads of a prompt in AUTOMATIC1111's attention grammar; at least one chunk.
+
+        brackets False: they are text, and so is BREAK.
+        """
+        tokens = self._weighted(text) if brackets else (Token(number) for number in self.ids(text))
+        return tuple(self._chunk(found) for found in split_chunks(tokens, self.comma))
 
     def readable(self, number: int) -> str:
         """A token's text as people read it; half and invisible characters as `\\xf0\\x9f`, `\\u200d`."""

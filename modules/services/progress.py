@@ -12,6 +12,7 @@ from math import ceil
 
 from modules.core import job as events
 from modules.core.generation import GenerationPlan
+from modules.services.notices import notices_of
 from modules.services.views import ErrorView, ImageView, JobState, JobView
 
 PACE_STEPS = 8  # steps over which the pace of a picture is measured: short enough to follow a change of company
@@ -44,7 +45,7 @@ class Progress:
         self._marks: dict[int, deque[tuple[int, float]]] = {}  # index -> (steps done, seconds) of the latest steps
         self._decode_seconds: deque[float] = deque(maxlen=PACE_STEPS)
         self._pace: float | None = None
-        self._base = JobView(id=job, owner=owner, state="queued", plan=plan, created=created)
+        self._base = JobView(id=job, owner=owner, state="queued", plan=plan, created=created, notices=notices_of(plan))
         self._view: JobView | None = None
 
     @classmethod
@@ -65,10 +66,7 @@ class Progress:
 
     def remaining_plan(self) -> GenerationPlan:
         """What the executor is to run: the plan less the pictures made before."""
-        return self.plan if len(self.todo) == len(self.plan.seeds) else replace(self.plan, seeds=self._remaining())
-
-    def _remaining(self) -> tuple[int, ...]:
-        return tuple(self.plan.seeds[index] for index in self.todo)
+        return self.plan if len(self.todo) == len(self.plan.seeds) else self.plan.picked(self.todo)
 
     def change(
         self,

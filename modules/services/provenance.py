@@ -96,7 +96,7 @@ def picture_texts(
         "engine": {**engine, "partial": facts.partial, "version": facts.version},
     }
     return {
-        "parameters": write_infotext(plan, labels, seed=plan.seeds[index]),
+        "parameters": write_infotext(plan.only(index), labels, seed=plan.seeds[index]),
         CHUNK: json.dumps(lossless, separators=(",", ":")),  # ASCII, so that it is always a plain tEXt chunk
     }
 

@@ -26,6 +26,7 @@ from modules.core.generation import (
 from modules.core.plugin import Registry
 from modules.core.sampling import Sampler, Schedule
 from modules.services.parts import choose_parts, complete
+from modules.services.words import Words
 
 MAX_PIXELS = 4096 * 2048  # of one picture: what the largest cards decode; less is told by the device itself
 MAX_BATCH_PIXELS = 4 * MAX_PIXELS  # of the pictures made side by side
@@ -66,10 +67,12 @@ class Resolver:
         settings: Values,
         known_samplers: Registry[Sampler],
         known_schedules: Registry[Schedule],
+        words: Words,
         draw_seed: Callable[[], int] = random_seed,
     ) -> None:
         self._models = models
         self._settings = settings
+        self._words = words
         self.samplers = known_samplers
         self.schedules = known_schedules
         self._draw_seed = draw_seed
@@ -96,13 +99,20 @@ class Resolver:
         width, height = request.width or info.defaults.width, request.height or info.defaults.height
         parts = self._parts(request, info)
         strict = self._settings.get("strict") if request.strict is None else request.strict
+        seeds = self._seeds(request.seed, count)
+        words = self._words.drawn(request, seeds)
         return GenerationPlan(
             checkpoint=self._reference(info),
             family=info.family,
             vae=self._reference(parts.vae) if parts.vae else None,
             text_encoder=self._reference(parts.text_encoder) if parts.text_encoder else None,
-            prompt=request.prompt,
-            negative_prompt=request.negative_prompt,
+            prompt=words.prompts[0],
+            negative_prompt=words.negative_prompts[0],
+            prompts=words.prompts if len(set(words.prompts)) > 1 else (),
+            negative_prompts=words.negative_prompts if len(set(words.negative_prompts)) > 1 else (),
+            template=words.template,
+            negative_template=words.negative_template,
+            emphasis=request.emphasis or self._settings.get("emphasis"),
             clip_skip=request.clip_skip or self._clip_skip(info),
             sampler=sampler.name,
             schedule=schedule.name,
@@ -110,7 +120,7 @@ class Resolver:
             width=width,
             height=height,
             cfg_scale=info.defaults.cfg_scale if request.cfg_scale is None else request.cfg_scale,
-            seeds=self._seeds(request.seed, count),
+            seeds=seeds,
             batch_size=request.batch_size,
             strict=bool(strict),
             options={name: option.default for name, option in sampler.options.items()},
@@ -128,6 +138,10 @@ class Resolver:
         sampler, _ = samplers.resolve(plan.sampler, self.samplers, self.schedules)
         if max(plan.seeds) > MAX_SEED:
             raise RequestError("seeds", f"{max(plan.seeds)} is too large", accepted=f"0 to {MAX_SEED}")
+        for field in ("prompts", "negative_prompts"):
+            found = len(getattr(plan, field))
+            if found not in (0, len(plan.seeds)):
+                raise RequestError(field, f"has {found} texts", accepted=f"none, or {len(plan.seeds)}: one per seed")
         return replace(
             plan,
             checkpoint=self._reference(info),

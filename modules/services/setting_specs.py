@@ -77,6 +77,15 @@ SPECS: tuple[SettingSpec, ...] = (
         help="Batches made one after another when nothing else was chosen.",
     ),
     SettingSpec(
+        name="emphasis", section="generation", kind="choice", default="Original",
+        choices=("Original", "No norm", "Ignore", "None"), label="Emphasis mode",
+        help="What (word:1.2) does. None takes brackets for text, Ignore leaves every weight at 1.",
+    ),
+    SettingSpec(
+        name="dynamic_prompts", section="generation", kind="bool", default=True, label="Choices and wildcards",
+        help="{red|blue} and __animals__ are drawn anew for each picture; off, they are text.",
+    ),
+    SettingSpec(
         name="strict", section="generation", kind="bool", default=False, label="Strict reproducibility",
         help="Run each picture alone, so that it is identical to the last bit whatever else is running. Slower.",
     ),

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from modules import samplers
 from modules.ui.assets import STATIC, STYLES, static_version
 from modules.ui.defaults import EXAMPLES, EXAMPLES_GENERAL, FIELDS, STARTER_TITLE, form_values, is_starter
 from modules.ui.document import first_paint
@@ -58,6 +59,7 @@ def boot_values(app: App, texts: Texts, *, login: bool, folder: str) -> Mapping[
         "folder": folder,
         "fields": list(FIELDS),
         "values": form_values(app),
+        "evaluations": {kind.name: kind.evaluations for kind in samplers.registry().values()},
         "checkpoints": [each.name for each in usable],
         "starter": [each.name for each in usable if is_starter(each)],
         "starter_title": STARTER_TITLE,

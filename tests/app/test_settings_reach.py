@@ -116,6 +116,8 @@ READERS: dict[str, tuple[Any, Callable[[Place], bool]]] = {
     "clip_skip": (2, plan_has("clip_skip", 2)),
     "default_batch_size": (3, form_has("batch_size", 3)),
     "default_batch_count": (4, form_has("batch_count", 4)),
+    "dynamic_prompts": (False, lambda place: place.app.jobs.resolve({"prompt": "{a|b}"}).prompt == "{a|b}"),
+    "emphasis": ("Ignore", plan_has("emphasis", "Ignore")),
     "strict": (True, plan_has("strict", True)),
     "keep_partial": (True, options_have("keep_partial", True)),
     "date_folders": (False, saved_flat),

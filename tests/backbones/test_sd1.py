@@ -7,7 +7,7 @@ import json
 import math
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -21,6 +21,7 @@ from modules.backbones.sd1 import Sd1, load_sd1, weigh
 from modules.core.checkpoint import ModelInfo, Separate, read_header
 from modules.core.errors import CorruptCheckpoint, RequestError, UnsupportedCheckpoint
 from modules.core.family import Family, identify
+from modules.core.generation import Emphasis
 from modules.core.plugin import collect
 from modules.diffusion.backbone import Placement
 from modules.families.layouts.names import ema_names, unet_names, vae_names
@@ -108,6 +109,26 @@ def test_weights_multiply_and_the_mean_is_restored() -> None:
     assert math.isclose(float(answer[1].mean()), float(hidden[1].mean()), rel_tol=1e-4)
     ratio = answer[1] / hidden[1]
     assert torch.allclose(ratio[3] / ratio[0], torch.full((8,), 1.5), atol=1e-4)
+
+
+def test_without_norm_weights_multiply_alone() -> None:
+    hidden = torch.randn(1, 77, 8, generator=torch.Generator().manual_seed(0))
+    weights = torch.linspace(0.5, 1.5, 77).reshape(1, 77)
+    assert torch.equal(weigh(hidden, weights, restore=False), hidden * weights.unsqueeze(-1))
+
+
+def test_emphasis_modes(starter: Sd1) -> None:
+    """Ignore reads the brackets and weighs nothing; None takes them for text, as the token counts tell."""
+    plain, weighed = "a red apple", "a (red:1.6) apple"
+    (base,) = starter.encode([plain], 1)
+    original, no_norm, ignored, text = (starter.encode([weighed], 1, mode)[0] for mode in get_args(Emphasis))
+    assert torch.equal(ignored, base)
+    torch.testing.assert_close(no_norm[0, 2], base[0, 2] * 1.6)
+    assert torch.equal(no_norm[0, 3], base[0, 3])
+    torch.testing.assert_close(original * (no_norm.mean() / original.mean()), no_norm, atol=1e-4, rtol=1e-4)
+    assert starter.tokens(weighed, "Ignore") == starter.tokens(plain)
+    assert sum(map(len, starter.tokens(weighed, "None"))) > sum(map(len, starter.tokens(plain)))
+    assert not torch.allclose(text, base)
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' scheduler, numpy 2

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from modules.core.checkpoint import ModelInfo, Separate
 from modules.core.errors import CheckpointMissing
-from modules.core.generation import FileRef, GenerationPlan
+from modules.core.generation import Emphasis, FileRef, GenerationPlan
 from modules.core.job import EngineOptions, Event
 from modules.core.operations import ModelKey
 from modules.core.sampling import NoiseLevels
@@ -85,11 +85,11 @@ class SmallBackbone:
         self._net = SmallNet().requires_grad_(False)
         self._colours = torch.randn(4, 3) * 0.1
 
-    def tokens(self, text: str) -> tuple[tuple[str, ...], ...]:
+    def tokens(self, text: str, emphasis: Emphasis = "Original") -> tuple[tuple[str, ...], ...]:
         words = text.split()
         return tuple(tuple(words[i : i + 75]) for i in range(0, max(1, len(words)), 75))
 
-    def encode(self, texts: Sequence[str], clip_skip: int) -> list[Tensor]:
+    def encode(self, texts: Sequence[str], clip_skip: int, emphasis: Emphasis = "Original") -> list[Tensor]:
         self.encoded += texts
         found = []
         for text in texts:

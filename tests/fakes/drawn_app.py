@@ -10,5 +10,8 @@ from tests.fakes.drawing import DrawingExecutor
 
 def drawn_app(folder: Path, executor: DrawingExecutor, *, server: ServerConfig | None = None) -> App:
     """Its outputs are in `folder`; its only checkpoint is the starter, of which the header alone is read."""
-    config = AppConfig(data_dir=folder, models_dirs=(ROOT / "models",), server=server or ServerConfig())
+    config = AppConfig(
+        data_dir=folder, models_dirs=(ROOT / "models",), wildcards_dirs=(folder / "wildcards",),
+        server=server or ServerConfig(),
+    )  # fmt: skip
     return build_app(config, executor=executor)

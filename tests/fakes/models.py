@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from modules.core.checkpoint import Defaults, ModelInfo
@@ -11,7 +12,12 @@ from modules.core.errors import CheckpointMissing, StorageError
 from modules.core.generation import GenerationPlan
 from modules.core.plugin import Registry
 from modules.core.sampling import Sampler, SamplerOption, Schedule
+from modules.prompting.dynamic import Wildcards
 from modules.services.resolve import Resolver
+from modules.services.styles import Styles
+from modules.services.words import Words
+
+NOWHERE = Path("nowhere")  # no such folder
 
 STARTER = ModelInfo(
     name="starter", path="/models/starter.safetensors", family="sd1", label="Stable Diffusion 1", supported=True,
@@ -96,20 +102,31 @@ class FakeSettings:
 
     def __init__(self, **values: Any) -> None:
         self.values: Mapping[str, Any] = {
-            "checkpoint": "", "vae": "Automatic", "clip_skip": 1, "strict": False, **values
+            "checkpoint": "", "vae": "Automatic", "clip_skip": 1, "strict": False,
+            "emphasis": "Original", **values
         }  # fmt: skip
 
     def get(self, name: str) -> Any:
         return self.values[name]
 
 
-def resolver(models: FakeModels | None = None, **settings: Any) -> Resolver:
-    """A resolver whose random seed is 4711."""
+def words(folder: Path = NOWHERE, *, dynamic: bool = True) -> Words:
+    """Styles and wildcards of a folder; of none that is there unless it is given."""
+    return Words(
+        styles=Styles(folder / "styles.csv"), wildcards=Wildcards((folder / "wildcards",)), dynamic=lambda: dynamic
+    )
+
+
+def resolver(
+    models: FakeModels | None = None, *, folder: Path | None = None, dynamic: bool = True, **settings: Any
+) -> Resolver:
+    """A resolver whose random seed is 4711. folder: of styles and wildcards."""
     return Resolver(
         models=models or FakeModels(),
         settings=FakeSettings(**settings),
         known_samplers=SAMPLERS,
         known_schedules=SCHEDULES,
+        words=words(folder or NOWHERE, dynamic=dynamic),
         draw_seed=lambda: 4711,
     )
 

@@ -15,7 +15,7 @@ from modules.services.catalog import Catalog
 from modules.services.parts import choose_parts
 from modules.services.resolve import Resolver
 from modules.services.state import StateDatabase
-from tests.fakes.models import SAMPLERS, SCHEDULES, FakeSettings
+from tests.fakes.models import SAMPLERS, SCHEDULES, FakeSettings, words
 from tests.tiny import write_part, write_tiny_sd1, write_without
 
 TEXT_MODEL = "cond_stage_model.transformer.text_model."
@@ -48,7 +48,11 @@ class Place:
         self.catalog.refresh()
         settings = FakeSettings()
         return Resolver(
-            models=self.catalog, settings=settings, known_samplers=SAMPLERS, known_schedules=SCHEDULES
+            models=self.catalog,
+            settings=settings,
+            known_samplers=SAMPLERS,
+            known_schedules=SCHEDULES,
+            words=words(),
         ).resolve({"sampler": "euler", **values})
 
     def close(self) -> None:

@@ -3,7 +3,10 @@
 import { api, boot, bus, receive, t } from "./live.js";
 import { h, mount } from "./dom.js";
 import { change } from "./preferences.js";
+import { styled, withoutComments } from "./prompt-grammar.js";
+import { additions, chosen } from "./styles.js";
 import { complain } from "./toast.js";
+import * as tokenizer from "./tokenizer.js";
 
 const KEY = "inferenz.form";
 const names = boot.fields; // in the order in which Gradio hands over the values
@@ -28,8 +31,7 @@ export function keep(list) {
   }
   bus.dispatchEvent(new CustomEvent("form"));
   markAspect();
-  count("prompt");
-  count("negative_prompt");
+  countAll();
 }
 
 export function merge(list) {
@@ -110,7 +112,7 @@ export async function generate(list) {
   if (list) keep(list);
   const wrong = inputs().find((input) => note(input));
   if (wrong) return reveal(wrong);
-  const request = { ...values, seed: String(values.seed ?? "").trim() || "-1" };
+  const request = { ...values, styles: chosen(), seed: String(values.seed ?? "").trim() || "-1" };
   bus.dispatchEvent(new CustomEvent("submitting"));
   try {
     const view = await api("jobs", request);
@@ -127,7 +129,7 @@ export function reuse(record, only = null) {
   const seed = record.seed === null ? null : String(record.seed); // other programs' pictures may not say
   const all = {
     prompt: record.prompt, negative_prompt: record.negative_prompt, sampler: plan.sampler, schedule: plan.schedule, steps: record.steps,
-    width: record.width, height: record.height, cfg_scale: plan.cfg_scale, clip_skip: plan.clip_skip, seed, checkpoint: plan.checkpoint_name,
+    width: record.width, height: record.height, cfg_scale: plan.cfg_scale, clip_skip: plan.clip_skip, seed, checkpoint: plan.checkpoint_name, styles: "[]",
   };
   fill(only ? Object.fromEntries(only.map((name) => [name, all[name]])) : all);
 }
@@ -146,21 +148,31 @@ function reveal(input) {
 const timers = {};
 const counted = {};
 
+// Counted here at each key; by the server, some moments later, while the tokenizer's table is still on its way.
 function count(name) {
-  const text = values[name] ?? "";
-  if (counted[name] === text) return;
-  counted[name] = text;
+  const text = styled(withoutComments(values[name] ?? ""), additions(name));
+  const evaluations = Number(values.steps) * (boot.evaluations[values.sampler] ?? 1) || 1;
+  const key = `${text} ${evaluations} ${tokenizer.ready()}`;
+  if (counted[name] === key) return;
+  counted[name] = key;
   clearTimeout(timers[name]);
+  if (tokenizer.ready()) return showCount(name, tokenizer.count(text, evaluations, name === "prompt"));
   timers[name] = setTimeout(async () => {
-    const place = document.getElementById(`count-${name.replace("_", "-")}`);
     const answer = await api("tokens", { text }).catch(() => null);
-    if (!place || !answer || counted[name] !== text) return;
-    place.textContent = `${answer.count}/${answer.limit}`;
-    place.setAttribute("aria-label", t("tokens.label", answer));
-    place.classList.toggle("over", answer.chunks > 1);
-    place.title = answer.chunks > 1 ? t("tokens.chunks", answer) : t("tokens.label", answer);
+    if (answer && counted[name] === key) showCount(name, answer);
   }, 250);
 }
+
+function showCount(name, answer) {
+  const place = document.getElementById(`count-${name.replace("_", "-")}`);
+  if (!place) return;
+  place.textContent = `${answer.count}/${answer.limit}`;
+  place.setAttribute("aria-label", t("tokens.label", answer));
+  place.classList.toggle("over", answer.chunks > 1);
+  place.title = answer.chunks > 1 ? t("tokens.chunks", answer) : t("tokens.label", answer);
+}
+
+const countAll = () => ["prompt", "negative_prompt"].forEach(count);
 
 // --- size -----------------------------------------------------------------------------------------------------------
 const ratio = (text) => text.split(":").map(Number);
@@ -256,8 +268,8 @@ export function start() {
     delete saved.checkpoint; // the setting says it
     restored = true;
     fill({ ...boot.values, ...saved });
-    count("prompt");
-    count("negative_prompt");
+    countAll();
+    setTimeout(() => tokenizer.load().then(countAll), 1500); // the page first: the table is half a megabyte
   });
   mount("#size-tools", (element) => {
     element.addEventListener("click", (event) => {

@@ -9,10 +9,12 @@ import * as keys from "./keys.js";
 import * as live from "./live.js";
 import * as models from "./models.js";
 import * as preferences from "./preferences.js";
+import * as promptView from "./prompt-view.js";
 import * as sections from "./sections.js";
 import * as settings from "./settings.js";
 import * as shell from "./shell.js";
 import * as strip from "./strip.js";
+import * as styles from "./styles.js";
 import * as tabs from "./tabs.js";
 import { boot, url } from "./live.js";
 import { complain } from "./toast.js";
@@ -28,7 +30,7 @@ fetch(url("static/icons.svg")).then((answer) => answer.text()).then((text) => {
 // What Gradio's events call by name.
 window.inferenz = { keep: form.keep, merge: form.merge, generate: form.generate, interrupt: canvas.interrupt, skip: canvas.skip, fill: form.fill };
 
-for (const part of [form, sections, canvas, strip, how, gallery, galleryViewer, models, settings, keys, shell, preferences, tabs, live]) part.start();
+for (const part of [form, styles, promptView, sections, canvas, strip, how, gallery, galleryViewer, models, settings, keys, shell, preferences, tabs, live]) part.start();
 
 // What the start of the server could not do, such as indexing new pictures on a full disk.
 if (boot.trouble) complain({ message: boot.trouble });

@@ -25,12 +25,15 @@ def txt2img(shell: Shell) -> None:
     with gr.Column(elem_id="t2i"):
         prompts = _prompts(shell, values)
         generate, interrupt, skip = _actions(shell)
+        block('<div id="styles-tools"></div>', elem_id="styles-place")
         controls = _controls(shell, values)
         block('<section id="inf-canvas" class="canvas"></section>', elem_id="t2i-canvas")
         block('<aside id="inf-strip"></aside>', elem_id="t2i-strip")
         bridge = gr.Button("", elem_id="form-bridge", elem_classes="bridge")
+        # A JSON list of names: static/styles.js shows it as chips
+        styles = gr.Textbox(values["styles"], elem_id="styles", elem_classes="bridge", label=shell.texts("styles"))
     top = {"checkpoint": shell.checkpoint, "vae": shell.vae, "clip_skip": shell.clip_skip}
-    _connect({**top, **prompts, **controls}, bridge, generate, interrupt, skip)
+    _connect({**top, **prompts, **controls, "styles": styles}, bridge, generate, interrupt, skip)
 
 
 def _connect(
@@ -66,6 +69,7 @@ def _prompt(shell: Shell, name: str, *, lines: int, value: str) -> gr.Textbox:
             value, label=t(name), placeholder=t(f"{name}.placeholder"), lines=lines, max_lines=12, elem_id=element
         )
         block(f'<output id="count-{element}" class="inf-count">0/75</output>', elem_classes="count-place")
+        block(f'<div id="lint-{element}" class="lint" role="status"></div>', elem_classes="lint-place")
     return box
 
 
