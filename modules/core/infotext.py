@@ -4,8 +4,9 @@
     Negative prompt: text, any number of lines          (left out where empty)
     Steps: 20, Sampler: Euler a, Schedule type: Karras, CFG scale: 7, Seed: 1, Size: 512x512, ...
 
-The format cannot carry everything: lines lose the blanks at their ends, and a prompt line that begins with "Negative
-prompt:" is read as the negative prompt. Our own chunk beside it carries the plan without loss.
+What the last line says stands in `infotext_fields`. The format cannot carry everything: lines lose the blanks at their
+ends, and a prompt line that begins with "Negative prompt:" is read as the negative prompt. Our own chunk beside it
+carries the plan without loss.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modules.core.generation import GenerationPlan
+from modules.core.infotext_fields import InfotextLabels, Made, request_values, written
+
+__all__ = ["Infotext", "InfotextLabels", "form_values", "join_infotext", "lost_fields", "quote", "read_infotext",
+           "unquote", "write_infotext"]  # fmt: skip
 
 NEGATIVE = "Negative prompt:"
+LEAST_FIELDS = 3  # of a last line that is taken for the parameters
 # A value is quoted if it holds a comma, a line break or a colon. The name is bounded so that a prompt of one very long
 # line is read in linear time.
 _FIELD = re.compile(r'(\w[\w \-/]{1,80}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
-_OPTION_LABELS: Mapping[str, str] = {
-    "eta": "Eta", "s_churn": "Sigma churn", "s_tmin": "Sigma tmin", "s_tmax": "Sigma tmax", "s_noise": "Sigma noise",
-}  # fmt: skip
-_OLD_SCHEDULES = ("Karras", "Exponential", "Polyexponential", "SGM Uniform", "Uniform", "Simple", "Normal", "Beta")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,48 +39,17 @@ class Infotext:
     fields: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
-class InfotextLabels:
-    """What infotext says and the plan does not: labels as AUTOMATIC1111 shows them, hashes, the program's version.
-
-    schedule "Automatic" is written as such. model_hash, vae_hash: the first ten digits of the SHA-256, or "" where it
-    is not known yet (the field is left out). vae: the VAE's file name, "" for the checkpoint's own. options: the
-    sampler's that are worth saying; None for all that the plan has.
-    """
-
-    sampler: str
-    schedule: str
-    model: str
-    model_hash: str = ""
-    vae: str = ""
-    vae_hash: str = ""
-    version: str = ""
-    options: Mapping[str, float] | None = None
-
-
 def write_infotext(plan: GenerationPlan, labels: InfotextLabels, *, seed: int) -> str:
     """The parameters text of one picture of `plan`, made with `seed`, in AUTOMATIC1111's order and quoting."""
-    options = plan.options if labels.options is None else labels.options
-    values: dict[str, Any] = {
-        "Steps": plan.steps,
-        "Sampler": labels.sampler,
-        "Schedule type": labels.schedule,
-        "CFG scale": _number(plan.cfg_scale),
-        "Seed": seed,
-        "Size": f"{plan.width}x{plan.height}",
-        "Model hash": labels.model_hash,
-        "Model": labels.model,
-        "VAE hash": labels.vae_hash,
-        "VAE": labels.vae,
-        "Clip skip": plan.clip_skip if plan.clip_skip > 1 else "",
-        "RNG": plan.noise_source,
-        "Emphasis": plan.emphasis if plan.emphasis != "Original" else "",
-        **{_OPTION_LABELS.get(name, name): _number(value) for name, value in options.items()},
-        "Version": labels.version,
-    }
-    fields = ", ".join(f"{name}: {quote(str(value))}" for name, value in values.items() if value != "")
-    negative = f"\n{NEGATIVE} {plan.negative_prompt}" if plan.negative_prompt else ""
-    return f"{plan.prompt}{negative}\n{fields}".strip()
+    fields = written(Made(plan=plan, labels=labels, seed=seed))
+    return join_infotext(Infotext(prompt=plan.prompt, negative_prompt=plan.negative_prompt, fields=fields))
+
+
+def join_infotext(info: Infotext) -> str:
+    """The text that `read_infotext` takes apart."""
+    fields = ", ".join(f"{name}: {quote(value)}" for name, value in info.fields.items())
+    negative = f"\n{NEGATIVE} {info.negative_prompt}" if info.negative_prompt else ""
+    return f"{info.prompt}{negative}\n{fields}".strip()
 
 
 def read_infotext(text: str) -> Infotext:
@@ -89,7 +60,7 @@ def read_infotext(text: str) -> Infotext:
     """
     *lines, last = text.strip().split("\n")
     found = _FIELD.findall(last)
-    if len(found) < 3:
+    if len(found) < LEAST_FIELDS:
         lines.append(last)
         found = []
     prompt: list[str] = []
@@ -109,26 +80,16 @@ def form_values(info: Infotext) -> dict[str, Any]:
     """What the text says about a request's fields, for filling a form; what is missing or unreadable is left out.
 
     Keys are `GenerationRequest`'s; sampler and schedule are labels as written, with names such as "DPM++ 2M Karras"
-    taken apart; checkpoint is the model's hash, or its name where there is no hash.
+    taken apart; checkpoint is the model's hash, or its name where there is no hash. A field that a parameters line
+    leaves out because it has its usual value is among them, with that value.
     """
-    fields = info.fields
-    values: dict[str, Any] = {"prompt": info.prompt, "negative_prompt": info.negative_prompt}
-    for name, label in (("steps", "Steps"), ("seed", "Seed"), ("clip_skip", "Clip skip")):
-        if re.fullmatch(r"\d{1,19}", fields.get(label, "")):
-            values[name] = int(fields[label])
-    if re.fullmatch(r"\d{1,4}(\.\d{1,12})?", fields.get("CFG scale", "")):
-        values["cfg_scale"] = float(fields["CFG scale"])
-    if size := re.fullmatch(r"(\d{1,5})x(\d{1,5})", fields.get("Size", "")):
-        values["width"], values["height"] = int(size[1]), int(size[2])
-    if sampler := fields.get("Sampler"):
-        values["sampler"], old_schedule = _split_sampler(sampler)
-        if schedule := fields.get("Schedule type") or old_schedule:
-            values["schedule"] = schedule
-    if checkpoint := fields.get("Model hash") or fields.get("Model"):
-        values["checkpoint"] = checkpoint
-    if vae := fields.get("VAE"):
-        values["vae"] = vae
-    return values
+    said, _ = request_values(info.fields) if info.fields else ({}, ())
+    return {"prompt": info.prompt, "negative_prompt": info.negative_prompt, **said}
+
+
+def lost_fields(info: Infotext) -> tuple[str, ...]:
+    """The fields of the text that `form_values` can do nothing with: unknown here, or unreadable."""
+    return request_values(info.fields)[1]
 
 
 def quote(text: str) -> str:
@@ -144,14 +105,3 @@ def unquote(text: str) -> str:
         return str(json.loads(text))
     except ValueError:
         return text
-
-
-def _split_sampler(label: str) -> tuple[str, str]:
-    for schedule in _OLD_SCHEDULES:
-        if label.endswith(f" {schedule}"):
-            return label.removesuffix(f" {schedule}"), schedule
-    return label, ""
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if float(value).is_integer() else repr(float(value))

@@ -1,0 +1,194 @@
+"""The fields of a parameters line, in AUTOMATIC1111's order: how each is written, and what it says about a request.
+
+A new field is one entry of FIELDS, at the place where AUTOMATIC1111 writes it:
+
+    InfotextField(name="ENSD", write=lambda made: made.plan.ensd or None, read=whole("ensd"), absent={"ensd": 0})
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from modules.core.generation import GenerationPlan
+
+Read = Callable[[str], Mapping[str, Any] | None]  # None: the text says nothing that could be used
+
+# What old versions of AUTOMATIC1111 put behind the sampler's name; the longer of two that end alike first.
+_OLD_SCHEDULES = (
+    "Karras", "Exponential", "Polyexponential", "SGM Uniform", "Uniform", "KL Optimal", "Align Your Steps", "Simple",
+    "Normal", "Beta", "DDIM", "Turbo",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfotextLabels:
+    """What infotext says and the plan does not: labels as AUTOMATIC1111 shows them, hashes, the program's version.
+
+    schedule "Automatic" is written as such. model_hash, vae_hash: the first ten digits of the SHA-256, or "" where it
+    is not known yet (the field is left out). vae: the VAE's file name, "" for the checkpoint's own. options: the
+    sampler's that are worth saying; None for all that the plan has.
+    """
+
+    sampler: str
+    schedule: str
+    model: str
+    model_hash: str = ""
+    vae: str = ""
+    vae_hash: str = ""
+    version: str = ""
+    options: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """One picture whose parameters are written. seed: this picture's own."""
+
+    plan: GenerationPlan
+    labels: InfotextLabels
+    seed: int
+
+    @property
+    def options(self) -> Mapping[str, float]:
+        """The sampler's options that are worth saying."""
+        return self.plan.options if self.labels.options is None else self.labels.options
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfotextField:
+    """One field. name: as written.
+
+    write: the value; None or "" leaves the field out. read: the text, unquoted, to values of a request; None where it
+    cannot be used, and without a `read` it never can. weak: what it says gives way to the other fields. absent: the
+    request's values that a parameters line means by not having the field. option: the sampler's that it is about.
+    """
+
+    name: str
+    write: Callable[[Made], object]
+    read: Read | None = None
+    weak: bool = False
+    absent: Mapping[str, Any] = field(default_factory=dict)
+    option: str = ""
+
+
+def whole(name: str) -> Read:
+    """Reads a number without a sign into request field `name`."""
+    return lambda text: {name: int(text)} if re.fullmatch(r"[0-9]{1,19}", text) else None
+
+
+def decimal(name: str) -> Read:
+    """Reads a number, with or without a fraction, into request field `name`."""
+    return lambda text: {name: float(text)} if re.fullmatch(r"-?[0-9]{1,9}(\.[0-9]{1,18})?", text) else None
+
+
+def words(name: str) -> Read:
+    """Reads any text but an empty one into request field `name`."""
+    return lambda text: {name: text} if text else None
+
+
+def one_of(name: str, *choices: str) -> Read:
+    """Reads one of these texts, in whatever case, into request field `name`."""
+    known = {choice.lower(): choice for choice in choices}
+    return lambda text: {name: known[text.lower()]} if text.lower() in known else None
+
+
+def only(*texts: str) -> Read:
+    """Reads nothing into a request; other texts than these (any, without them) mean something that is lost."""
+    return lambda text: {} if not texts or text in texts else None
+
+
+def number(value: float) -> str:
+    """A number as AUTOMATIC1111's page gives it: without a fraction where it has none."""
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+def split_sampler(label: str) -> tuple[str, str]:
+    """Sampler and schedule of an old name such as "DPM++ 2M Karras"; the schedule is "" where the name has none."""
+    for schedule in _OLD_SCHEDULES:
+        if label.endswith(f" {schedule}"):
+            return label.removesuffix(f" {schedule}"), schedule
+    return label, ""
+
+
+def _sampler(text: str) -> Mapping[str, Any] | None:
+    sampler, schedule = split_sampler(text)
+    named = {"schedule": schedule} if schedule else {}
+    return {"sampler": sampler, **named} if sampler else None
+
+
+def _size(text: str) -> Mapping[str, Any] | None:
+    match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text)
+    return {"width": int(match[1]), "height": int(match[2])} if match else None
+
+
+def _option(option: str, name: str) -> InfotextField:
+    """A field of the sampler's options."""
+
+    def write(made: Made) -> str | None:
+        value = made.options.get(option)
+        return None if value is None else number(value)
+
+    return InfotextField(name=name, write=write, option=option)
+
+
+FIELDS: tuple[InfotextField, ...] = (
+    InfotextField(name="Steps", write=lambda made: made.plan.steps, read=whole("steps")),
+    InfotextField(name="Sampler", write=lambda made: made.labels.sampler, read=_sampler),
+    # Before there was this field, the sampler's name said the schedule or meant its usual one
+    InfotextField(
+        name="Schedule type", write=lambda made: made.labels.schedule, read=words("schedule"),
+        absent={"schedule": "Automatic"},
+    ),
+    InfotextField(name="CFG scale", write=lambda made: number(made.plan.cfg_scale), read=decimal("cfg_scale")),
+    InfotextField(name="Seed", write=lambda made: made.seed, read=whole("seed")),
+    InfotextField(name="Size", write=lambda made: f"{made.plan.width}x{made.plan.height}", read=_size),
+    InfotextField(name="Model hash", write=lambda made: made.labels.model_hash, read=words("checkpoint")),
+    InfotextField(name="Model", write=lambda made: made.labels.model, read=words("checkpoint"), weak=True),
+    InfotextField(name="VAE hash", write=lambda made: made.labels.vae_hash, read=words("vae"), weak=True),
+    InfotextField(
+        name="VAE", write=lambda made: made.labels.vae, read=words("vae"), absent={"vae": "Automatic"}
+    ),
+    InfotextField(
+        name="Clip skip", write=lambda made: made.plan.clip_skip if made.plan.clip_skip > 1 else None,
+        read=whole("clip_skip"), absent={"clip_skip": 1},
+    ),
+    InfotextField(name="RNG", write=lambda made: made.plan.noise_source, read=only("CPU")),
+    InfotextField(
+        name="Emphasis", write=lambda made: None if made.plan.emphasis == "Original" else made.plan.emphasis,
+        read=one_of("emphasis", "Original", "No norm", "Ignore", "None"), absent={"emphasis": "Original"},
+    ),
+    _option("eta", "Eta"),
+    _option("s_churn", "Sigma churn"),
+    _option("s_tmin", "Sigma tmin"),
+    _option("s_tmax", "Sigma tmax"),
+    _option("s_noise", "Sigma noise"),
+    InfotextField(name="Version", write=lambda made: made.labels.version, read=only()),
+)  # fmt: skip
+
+
+def written(made: Made) -> dict[str, str]:
+    """Name -> value of every field that is to be written, in their order; options without a field come before the last
+    one, under their own names."""
+    values = {each.name: each.write(made) for each in FIELDS[:-1]}
+    named = {each.option for each in FIELDS}
+    values |= {name: number(value) for name, value in made.options.items() if name not in named}
+    values[FIELDS[-1].name] = FIELDS[-1].write(made)
+    return {name: str(value) for name, value in values.items() if value is not None and value != ""}
+
+
+def request_values(fields: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What a parameters line says about a request's fields, and the names of those that it says nothing with: fields
+    that are not known here, and values that cannot be read."""
+    meant: dict[str, Any] = {}
+    weak: dict[str, Any] = {}
+    said: dict[str, Any] = {}
+    lost = list(fields)
+    for each in FIELDS:
+        if each.name not in fields:
+            meant |= each.absent
+        elif each.read is not None and (found := each.read(fields[each.name])) is not None:
+            lost.remove(each.name)
+            (weak if each.weak else said).update(found)
+    return {**meant, **weak, **said}, tuple(lost)

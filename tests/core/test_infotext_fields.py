@@ -1,0 +1,97 @@
+"""The fields of a parameters line, one by one: there and back, what is meant by leaving one out, what is lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modules.core.infotext import Infotext, form_values, lost_fields, read_infotext, write_infotext
+from modules.core.infotext_fields import FIELDS, InfotextLabels, request_values, split_sampler
+from tests.core.test_infotext import LABELS, plan
+
+AUTOMATIC1111 = (
+    "Steps", "Sampler", "Schedule type", "CFG scale", "Distilled CFG Scale", "Image CFG scale", "Seed",
+    "Face restoration", "Size", "Model hash", "Model", "VAE hash", "VAE", "Variation seed", "Variation seed strength",
+    "Seed resize from", "Denoising strength", "Clip skip", "ENSD", "Token merging ratio", "Init image hash", "RNG",
+    "Tiling", "Emphasis", "Eta", "Sigma churn", "Sigma tmin", "Sigma tmax", "Sigma noise", "Version",
+)  # fmt: skip
+
+
+def test_fields_stand_in_automatic1111s_order() -> None:
+    names = [each.name for each in FIELDS]
+    assert len(set(names)) == len(names)
+    known = [name for name in names if name in AUTOMATIC1111]
+    assert known == sorted(known, key=AUTOMATIC1111.index)
+    assert names[-1] == "Version"
+
+
+@given(
+    steps=st.integers(1, 150), cfg_scale=st.floats(1, 30), clip_skip=st.integers(1, 12), seed=st.integers(0, 2**63 - 1),
+    width=st.integers(8, 512), height=st.integers(8, 512),
+    emphasis=st.sampled_from(["Original", "No norm", "Ignore", "None"]),
+    schedule=st.sampled_from(["Automatic", "Karras", "SGM Uniform"]),
+)  # fmt: skip
+def test_every_value_of_a_plan_comes_back(**values: Any) -> None:
+    seed, schedule = values.pop("seed"), values.pop("schedule")
+    values |= {"width": values["width"] * 8, "height": values["height"] * 8}
+    labels = InfotextLabels(sampler="DPM++ 2M SDE", schedule=schedule, model="m", model_hash="0123456789", version="1")
+    info = read_infotext(write_infotext(plan(**values), labels, seed=seed))
+    wanted = values | {"seed": seed, "schedule": schedule, "sampler": "DPM++ 2M SDE", "checkpoint": "0123456789"}
+    assert form_values(info).items() >= wanted.items()
+    assert lost_fields(info) == ()
+
+
+def test_what_is_left_out_has_its_usual_value() -> None:
+    values, lost = request_values({"Steps": "20", "Sampler": "Euler a", "Seed": "1"})
+    assert (values["clip_skip"], values["emphasis"], values["schedule"], values["vae"]) == (
+        1, "Original", "Automatic", "Automatic",
+    )  # fmt: skip
+    assert "checkpoint" not in values
+    assert lost == ()
+    assert form_values(Infotext(prompt="words alone")) == {"prompt": "words alone", "negative_prompt": ""}
+
+
+@pytest.mark.parametrize(
+    ("label", "parts"),
+    [
+        ("DPM++ 2M Karras", ("DPM++ 2M", "Karras")),
+        ("DPM++ 2M SDE Exponential", ("DPM++ 2M SDE", "Exponential")),
+        ("DPM++ 2M SGM Uniform", ("DPM++ 2M", "SGM Uniform")),
+        ("Euler a", ("Euler a", "")),
+        ("DDIM", ("DDIM", "")),
+        ("Karras", ("Karras", "")),
+    ],
+)
+def test_old_sampler_names(label: str, parts: tuple[str, str]) -> None:
+    assert split_sampler(label) == parts
+
+
+def test_the_schedule_of_its_own_field_wins() -> None:
+    values, _ = request_values({"Sampler": "DPM++ 2M Karras", "Schedule type": "Exponential"})
+    assert (values["sampler"], values["schedule"]) == ("DPM++ 2M", "Exponential")
+
+
+def test_the_hash_names_the_model_and_the_name_stands_in() -> None:
+    both, _ = request_values({"Model hash": "6ce0161689", "Model": "v1-5"})
+    assert both["checkpoint"] == "6ce0161689"
+    name, _ = request_values({"Model": "v1-5"})
+    assert name["checkpoint"] == "v1-5"
+    vae, _ = request_values({"VAE hash": "0123456789", "VAE": "v.pt"})
+    assert vae["vae"] == "v.pt"
+
+
+def test_what_cannot_be_used_is_told() -> None:
+    fields = {"Steps": "many", "Sampler": "Euler a", "Size": "512 by 512", "RNG": "other", "Hires upscale": "2",
+              "Emphasis": "no norm", "Version": "v1", "Clip skip": "-1"}  # fmt: skip
+    values, lost = request_values(fields)
+    assert lost == ("Steps", "Size", "RNG", "Hires upscale", "Clip skip")
+    assert values["emphasis"] == "No norm"
+    assert values.keys().isdisjoint({"steps", "width", "clip_skip"})
+
+
+def test_options_without_a_field_of_their_own_come_before_the_version() -> None:
+    text = write_infotext(plan(options={"eta": 0.5, "order": 3.0}), LABELS, seed=1)
+    assert text.endswith("RNG: CPU, Eta: 0.5, order: 3, Version: v1")
