@@ -21,6 +21,7 @@ from modules.core.job import EngineOptions, Executor, ImageReady
 from modules.executors.local import LocalExecutor
 from modules.executors.pool import worker_pool
 from modules.executors.worker import WorkerExecutor
+from modules.imaging.formats import SaveFormat
 from modules.prompting.dynamic import Wildcards
 from modules.services.catalog import Catalog
 from modules.services.history import EngineFacts, History
@@ -176,6 +177,8 @@ def build_app(config: AppConfig, *, executor: Executor | None = None, pictures: 
             config.outputs,
             state,
             date_folders=lambda: bool(settings.get("date_folders")),
+            save_format=lambda: SaveFormat(kind=settings.get("image_format"), quality=settings.get("image_quality")),
+            metadata=lambda: bool(settings.get("save_metadata")),
             thumbnail_bytes=int(settings.get("thumbnail_cache_mb")) << 20,
         )
         stack.callback(history.close)

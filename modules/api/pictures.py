@@ -10,6 +10,8 @@ from fastapi.responses import FileResponse
 from starlette.exceptions import HTTPException
 
 from modules.api.labels import Labels
+from modules.imaging.encode import media_type
+from modules.imaging.formats import MEDIA_TYPES
 
 if TYPE_CHECKING:
     from modules.app import App
@@ -28,7 +30,8 @@ def pictures_router(app: App, labels: Labels) -> APIRouter:
         path = app.history.file(_record(app, picture).id)
         if not path.is_file():
             raise HTTPException(404, "The file of this picture is gone.")
-        return FileResponse(path, headers=FOREVER, filename=path.name if download else None)
+        kind = MEDIA_TYPES.get(path.suffix.lower())  # Python does not know WebP and AVIF on every system
+        return FileResponse(path, headers=FOREVER, filename=path.name if download else None, media_type=kind)
 
     @routes.get("/pictures/{picture}/record")
     def record(picture: int) -> dict[str, Any]:
@@ -37,8 +40,7 @@ def pictures_router(app: App, labels: Labels) -> APIRouter:
     @routes.get("/thumbs/{picture}")
     def thumbnail(picture: int) -> Response:
         data = app.history.thumbnail(_record(app, picture).id)
-        kind = "image/webp" if data[8:12] == b"WEBP" else "image/jpeg" if data[:2] == b"\xff\xd8" else "image/png"
-        return Response(data, media_type=kind, headers=FOREVER)
+        return Response(data, media_type=media_type(data), headers=FOREVER)
 
     @routes.get("/gallery")
     def gallery(

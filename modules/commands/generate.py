@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", default=None, help="identical to the last bit at every run")
     parser.add_argument(
         "-o", "--output", metavar="PATH",
-        help="a .png name, which may hold {seed} and {index}, or a folder (default: outputs/, as on the page)",
+        help="a file name, which may hold {seed} and {index}, or a folder (default: outputs/, as on the page)",
     )  # fmt: skip
     parser.add_argument(
         "--json",
@@ -68,6 +68,8 @@ def run(flags: argparse.Namespace, console: Console, *, build: Callable[..., App
         values = _values(flags, console)
         target = OutputTarget(flags.output) if flags.output is not None else None
         with build(app_config(flags, serving=False), pictures=target) as app:
+            if target is not None:
+                target.metadata, target.quality = app.settings.get("save_metadata"), app.settings.get("image_quality")
             plan = _only(app.jobs.resolve(values), flags.number)
             view = _follow(app, app.jobs.submit_plan(plan), flags, console)
             paths = _paths(app, view, target)

@@ -12,42 +12,43 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 
 from modules.core.errors import StorageError
 from modules.imaging.encode import encoded
+from modules.imaging.formats import PILLOW_NAMES, USER_COMMENT, xmp_texts
 from modules.imaging.png import MAX_TEXT_BYTES, SIGNATURE, read_png
 
 MAX_PIXELS = 80_000_000  # below Pillow's own warning (89 million): a 4096 x 4096 picture has 17 million
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
-_USER_COMMENT = 0x9286
 # Whatever a file is called, Pillow's many other readers (one of which runs Ghostscript) are not for it
-_FORMATS = ("PNG", "JPEG", "WEBP")
+_FORMATS = tuple(PILLOW_NAMES.values())
+# Where programs put what they have to say beside the user comment
+_EXIF_TEXTS = {0x010E: "exif:ImageDescription", 0x010F: "exif:Make", 0x0110: "exif:Model", 0x0131: "exif:Software"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PictureFacts:
-    """What a picture file says of itself. width, height: pixels. texts: PNG text chunks, or `parameters` from EXIF."""
+    """What a picture file says of itself. width, height: pixels. format: as Pillow calls it, such as "PNG".
+
+    texts: PNG text chunks; of the other formats `parameters` from EXIF's user comment, "exif:Software" and the like,
+    and our own texts from XMP.
+    """
 
     width: int
     height: int
+    format: str
     texts: dict[str, str]
 
 
-def picture_facts(path: Path) -> PictureFacts:
-    """Size and texts of a PNG, JPEG or WebP; no pixel is decoded.
+def picture_facts(source: Path | bytes) -> PictureFacts:
+    """Size and texts of a PNG, JPEG, WebP or AVIF; no pixel is decoded.
 
-    Raises StorageError where the file is not a readable picture, is truncated (PNG) or has more than MAX_PIXELS.
+    Raises StorageError where it is not a readable picture, is truncated (PNG), carries more text than MAX_TEXT_BYTES
+    or has more than MAX_PIXELS.
     """
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-    except OSError as error:
-        raise StorageError(f"{path.name} cannot be read: {error.strerror or error}.") from error
-    if start == SIGNATURE:
-        png = read_png(path)
-        _refuse_bomb(png.width, png.height, path.name)
-        return PictureFacts(width=png.width, height=png.height, texts=dict(png.texts))
-    with _opened(path) as image:
-        comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(_USER_COMMENT, b"")
-        text = _user_comment(comment if isinstance(comment, bytes) else str(comment).encode())
-        return PictureFacts(width=image.width, height=image.height, texts={"parameters": text} if text else {})
+    name = source.name if isinstance(source, Path) else "The picture"
+    if _start(source) == SIGNATURE:
+        png = read_png(source)
+        _refuse_bomb(png.width, png.height, name)
+        return PictureFacts(width=png.width, height=png.height, format="PNG", texts=dict(png.texts))
+    with opened(source) as image:
+        return PictureFacts(width=image.width, height=image.height, format=image.format or "", texts=_texts(image))
 
 
 def thumbnail(source: Path | bytes, side: int = 384) -> bytes:
@@ -55,7 +56,7 @@ def thumbnail(source: Path | bytes, side: int = 384) -> bytes:
 
     Raises StorageError where the source is not a readable picture or has more than MAX_PIXELS.
     """
-    with _opened(source) as image:
+    with opened(source) as image:
         image.draft("RGB", (side, side))  # a JPEG is decoded at a fraction of its size
         small = ImageOps.exif_transpose(image)
         small.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=3.0)
@@ -67,7 +68,8 @@ def thumbnail(source: Path | bytes, side: int = 384) -> bytes:
 
 
 @contextmanager
-def _opened(source: Path | bytes) -> Iterator[Image.Image]:
+def opened(source: Path | bytes) -> Iterator[Image.Image]:
+    """The picture, not decoded yet. Raises StorageError for whatever Pillow finds wrong with it, in the block too."""
     name = source.name if isinstance(source, Path) else "The picture"
     try:
         with Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=_FORMATS) as image:
@@ -81,6 +83,30 @@ def _opened(source: Path | bytes) -> Iterator[Image.Image]:
         raise
     except Exception as error:  # Pillow's readers raise nearly everything on damage, struct.error and TypeError too
         raise StorageError(f"{name} is not a readable picture: {error}.") from error
+
+
+def _start(source: Path | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source[:8]
+    try:
+        with source.open("rb") as file:
+            return file.read(8)
+    except OSError as error:
+        raise StorageError(f"{source.name} cannot be read: {error.strerror or error}.") from error
+
+
+def _texts(image: Image.Image) -> dict[str, str]:
+    exif = image.getexif()
+    comment = exif.get_ifd(ExifTags.IFD.Exif).get(USER_COMMENT, b"")
+    text = _user_comment(comment if isinstance(comment, bytes) else str(comment).encode())
+    texts = {"parameters": text} if text else {}
+    for tag, name in _EXIF_TEXTS.items():
+        if (value := str(exif.get(tag, "")).strip("\0 ")) and len(value) <= MAX_TEXT_BYTES:
+            texts[name] = value
+    packet = image.info.get("xmp", b"")
+    if isinstance(packet, bytes) and len(packet) <= MAX_TEXT_BYTES:
+        texts |= xmp_texts(packet)
+    return texts
 
 
 def _refuse_bomb(width: int, height: int, name: str) -> None:

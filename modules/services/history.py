@@ -16,7 +16,7 @@ from pathlib import Path
 
 from modules.core.errors import PictureMissing, StorageError
 from modules.core.generation import GenerationPlan
-from modules.imaging.png import png_with_text
+from modules.imaging.formats import SaveFormat, finished
 from modules.services.indexer import Indexer, IndexProgress
 from modules.services.pictures import TRASH, PictureIndex, PictureRecord, favourite_key
 from modules.services.provenance import EngineFacts, contents, picture_texts
@@ -35,8 +35,9 @@ _NUMBERED = re.compile(r"(\d{5,9})-")
 class History:
     """The pictures below `outputs`. Thread-safe; several processes may save into one folder.
 
-    date_folders: whether to save into a folder per day, asked at each picture. now: seconds since 1970. files: the
-    file system. thumbnail_bytes: bound of the thumbnail cache. on_progress: told how far the index is, in its thread.
+    date_folders: whether to save into a folder per day; save_format, metadata: how files are written, and whether their
+    texts go into them; all three are asked at each picture. now: seconds since 1970. files: the file system.
+    thumbnail_bytes: bound of the thumbnail cache. on_progress: told how far the index is, in its thread.
     """
 
     def __init__(
@@ -45,6 +46,8 @@ class History:
         state: StateDatabase,
         *,
         date_folders: Callable[[], bool] = lambda: True,
+        save_format: Callable[[], SaveFormat] = SaveFormat,
+        metadata: Callable[[], bool] = lambda: True,
         now: Callable[[], float] = time.time,
         files: Files | None = None,
         thumbnail_bytes: int = 512 << 20,
@@ -54,6 +57,8 @@ class History:
         self.outputs = outputs
         self._state = state
         self._date_folders = date_folders
+        self._save_format = save_format
+        self._metadata = metadata
         self._now = now
         self._files = files or Files()
         self._saving = threading.Lock()
@@ -73,11 +78,13 @@ class History:
         """
         known = self._unrecorded.pop((job, index), None)
         created = known[1] if known else self._now()
-        texts = picture_texts(plan, index, job, model_hash=model_hash, facts=facts, created=created)
+        wanted = self._save_format()
+        texts = picture_texts(plan, index, job, model_hash=model_hash, facts=facts, created=created, saved=wanted)
         if known and known[0].is_file():
             path = known[0]
         else:
-            path = self._publish(png_with_text(png, texts), plan.seeds[index], created)
+            data, kind = finished(png, texts if self._metadata() else {}, wanted)
+            path = self._publish(data, plan.seeds[index], created, kind)
         stat = path.stat()
         width, height = (int.from_bytes(png[start : start + 4], "big") for start in (16, 20))
         relative = path.relative_to(self.outputs).as_posix()
@@ -207,7 +214,7 @@ class History:
         self._thumbnails.close()
         self._index.close()
 
-    def _publish(self, data: bytes, seed: int, created: float) -> Path:
+    def _publish(self, data: bytes, seed: int, created: float, suffix: str) -> Path:
         folder = self.outputs / FOLDER
         if self._date_folders():
             folder /= time.strftime("%Y-%m-%d", time.localtime(created))
@@ -217,7 +224,7 @@ class History:
                 if name not in self._least:
                     self._least[name] = _least_number(folder)
                 number = self._index.next_number(name, self._least[name])
-            path = folder / f"{number:05d}-{seed}.png"
+            path = folder / f"{number:05d}-{seed}.{suffix}"
             try:
                 self._files.publish(data, path)
             except FileExistsError:  # put there by hand or by another program: the next number is free

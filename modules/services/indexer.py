@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from modules.core.errors import StorageError
-from modules.imaging.pictures import PICTURE_SUFFIXES
+from modules.imaging.formats import PICTURE_SUFFIXES
 from modules.services.pictures import TRASH, PictureIndex
 from modules.services.provenance import Contents, read_contents
 from modules.services.storage import FoundFile, walk
@@ -88,7 +88,7 @@ class Indexer:
         found = self._found(folders, deep=False)
         known = self._index.known()
         new = [(path, file) for path, file in found.items() if path not in known]
-        return self._read(_newest_first(new)[:_BATCH])
+        return self._read(_newest_first(new)[:_BATCH], known)
 
     def _run(self, everything: bool) -> None:
         try:
@@ -115,14 +115,14 @@ class Indexer:
         gone = [path for path in known if path not in found and not (self._outputs / path).exists()]
         self._index.forget(gone)
         self._tell(IndexProgress(state="reading", total=len(new)))
-        self._read(new)
+        self._read(new, known)
         self._tell(replace(self.progress, state="idle"))
 
     def _found(self, folders: Sequence[Path], *, deep: bool) -> dict[str, FoundFile]:
         files = (file for folder in folders for file in walk(folder, PICTURE_SUFFIXES, deep=deep))
         return {file.path.relative_to(self._outputs).as_posix(): file for file in files}
 
-    def _read(self, new: Sequence[tuple[str, FoundFile]]) -> int:
+    def _read(self, new: Sequence[tuple[str, FoundFile]], known: Mapping[str, tuple[int, int]]) -> int:
         count = 0
         for start in range(0, len(new), _BATCH):
             batch: list[tuple[str, Contents, int, int, float]] = []
@@ -132,7 +132,11 @@ class Indexer:
                 if self._closing.is_set():
                     return count
                 try:
-                    batch.append((path, read_contents(file.path), file.size, file.mtime_ns, file.mtime_ns / 1e9))
+                    made = read_contents(file.path)
+                    # Saved without metadata: what the index knows of an unchanged file stands nowhere else
+                    if made.says_nothing and known.get(path) == (file.size, file.mtime_ns):
+                        continue
+                    batch.append((path, made, file.size, file.mtime_ns, file.mtime_ns / 1e9))
                 except StorageError as error:
                     if file.path.exists():  # else it went to the trash since the folders were listed
                         unreadable += 1

@@ -1,9 +1,11 @@
 """What a picture's file says of how it was made: written into it, and read back out of it.
 
-Two PNG chunks: `parameters`, AUTOMATIC1111's text, and `inferenz`, JSON that carries the plan without loss:
+Two texts (`imaging.formats` says where they stand): `parameters`, AUTOMATIC1111's, and `inferenz`, JSON that carries
+the plan without loss:
 
     {"schema": 1, "plan": plan_json of this picture alone, "job": id, "index": its place in the job,
-     "created": seconds since 1970, "engine": {"device", "dtype", "seconds", "partial", "version"}}
+     "created": seconds since 1970, "engine": {"device", "dtype", "seconds", "partial", "version"},
+     "file": {"kind": "jpg", "quality": 90}}          (of formats that lose something)
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 from modules.core.errors import RequestError
 from modules.core.generation import GenerationPlan, parse_plan, plan_json
 from modules.core.infotext import InfotextLabels, form_values, read_infotext, write_infotext
+from modules.imaging.formats import SaveFormat
 from modules.imaging.pictures import picture_facts
 
 CHUNK = "inferenz"
@@ -62,6 +65,11 @@ class Contents:
     job: str = ""
     index: int = 0
 
+    @property
+    def says_nothing(self) -> bool:
+        """Whether the file carries neither our chunk nor the classic text."""
+        return not self.infotext and self.plan is None
+
 
 def _without_folders(plan: GenerationPlan, model_hash: str | None) -> GenerationPlan:
     """The plan as it may leave this machine: model files by name and hash, not by where they lie."""
@@ -73,9 +81,16 @@ def _without_folders(plan: GenerationPlan, model_hash: str | None) -> Generation
 
 
 def picture_texts(
-    plan: GenerationPlan, index: int, job: str, *, model_hash: str | None, facts: EngineFacts, created: float
+    plan: GenerationPlan,
+    index: int,
+    job: str,
+    *,
+    model_hash: str | None,
+    facts: EngineFacts,
+    created: float,
+    saved: SaveFormat | None = None,
 ) -> dict[str, str]:
-    """The text chunks of picture `index` of a job, keyword -> text. model_hash: short or whole."""
+    """The texts of picture `index` of a job, keyword -> text. model_hash: short or whole. saved: how its file is."""
     labels = InfotextLabels(
         sampler=facts.sampler,
         schedule=facts.schedule,
@@ -95,6 +110,8 @@ def picture_texts(
         "created": created,
         "engine": {**engine, "partial": facts.partial, "version": facts.version},
     }
+    if saved is not None and saved.kind != "png":
+        lossless["file"] = {"kind": saved.kind, "quality": saved.quality}
     return {
         "parameters": write_infotext(plan.only(index), labels, seed=plan.seeds[index]),
         CHUNK: json.dumps(lossless, separators=(",", ":")),  # ASCII, so that it is always a plain tEXt chunk

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from modules.imaging.formats import kinds
+
 Value = bool | int | float | str
 Section = Literal["generation", "saving", "performance", "interface", "system"]
 SECTIONS: tuple[Section, ...] = ("generation", "saving", "performance", "interface", "system")
@@ -96,6 +98,19 @@ SPECS: tuple[SettingSpec, ...] = (
     SettingSpec(
         name="date_folders", section="saving", kind="bool", default=True, label="A folder per day",
         help="Save into txt2img-images/2026-01-31/ instead of txt2img-images/.",
+    ),
+    SettingSpec(
+        name="image_format", section="saving", kind="choice", default="png", choices=kinds(), label="File format",
+        help="Only PNG keeps every pixel as it was made.",
+    ),
+    SettingSpec(
+        name="image_quality", section="saving", kind="int", default=90, low=1, high=100, label="Quality",
+        help="Of JPEG, WebP and AVIF: 100 is the best and largest.",
+    ),
+    SettingSpec(
+        name="save_metadata", section="saving", kind="bool", default=True, label="Write metadata into pictures",
+        help="Without it nobody can read from a file how it was made. The gallery still knows, but an index that has "
+        "to be made anew then has these pictures without their parameters.",
     ),
     SettingSpec(
         name="thumbnail_cache_mb", section="saving", kind="int", default=512, low=16, high=16384,

@@ -156,7 +156,9 @@ def remove_stale(folder: Path) -> int:
             match = _TEMPORARY.fullmatch(entry.name)
             old = time.time() - stat.st_mtime > _STALE_SECONDS
             left = match is not None and (old or not psutil.pid_exists(int(match[1])))
-            claimed = stat.st_size == 0 and old and re.fullmatch(r"\d{5,}-\d+\.png", entry.name) is not None
+            claimed = (
+                stat.st_size == 0 and old and re.fullmatch(r"\d{5,}-\d+\.(png|jpg|webp|avif)", entry.name) is not None
+            )
             if left or claimed:
                 os.unlink(entry.path)
                 removed += 1

@@ -14,6 +14,7 @@ import pytest
 from modules.app import ENGINE_SETTINGS, App, AppConfig, build_app
 from modules.core.job import Completed, EngineOptions
 from modules.imaging.encode import encode_png
+from modules.imaging.pictures import picture_facts
 from modules.services.settings import SPECS
 from modules.services.state import StateDatabase
 from modules.ui.boot import theme
@@ -60,6 +61,10 @@ def form_has(name: str, wanted: Any) -> Callable[[Place], bool]:
 
 
 def saved_flat(place: Place) -> bool:
+    return saved(place).parent.name == "txt2img-images"
+
+
+def saved(place: Place) -> Path:
     job = place.app.jobs.submit({}).id
     place.executor.begin(job)
     place.executor.picture(job, png=encode_png(bytes(64 * 64 * 3), (64, 64)))
@@ -68,7 +73,12 @@ def saved_flat(place: Place) -> bool:
     while not place.app.history.of_job(job):
         assert time.monotonic() < end
         time.sleep(0.005)
-    return place.app.history.file(place.app.history.of_job(job)[0].id).parent.name == "txt2img-images"
+    return place.app.history.file(place.app.history.of_job(job)[0].id)
+
+
+def saved_in_quality(place: Place) -> bool:
+    place.app.settings.set("image_format", "jpg")
+    return '"quality":11}' in picture_facts(saved(place)).texts["inferenz"]
 
 
 def nothing_is_hashed(place: Place) -> bool:
@@ -121,6 +131,9 @@ READERS: dict[str, tuple[Any, Callable[[Place], bool]]] = {
     "strict": (True, plan_has("strict", True)),
     "keep_partial": (True, options_have("keep_partial", True)),
     "date_folders": (False, saved_flat),
+    "image_format": ("webp", lambda place: saved(place).suffix == ".webp"),
+    "image_quality": (11, saved_in_quality),
+    "save_metadata": (False, lambda place: picture_facts(saved(place)).texts == {}),
     "thumbnail_cache_mb": (64, read_by("modules/app.py", 'settings.get("thumbnail_cache_mb")')),
     "preview_ms": (111, options_have("preview_ms", 111)),
     "preview_size": (256, options_have("preview_size", 256)),

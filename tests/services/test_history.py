@@ -19,6 +19,7 @@ from PIL import Image
 from modules.core.errors import PictureMissing, StorageError
 from modules.core.generation import parse_plan
 from modules.imaging.encode import media_type
+from modules.imaging.formats import Kind, SaveFormat
 from modules.imaging.png import chunk, png_with_text, read_png, read_png_text
 from modules.services.history import History, PictureRecord
 from modules.services.pictures import TRASH, PictureIndex
@@ -480,3 +481,40 @@ def test_a_picture_that_lies_keeps_no_other_out(history: History, outputs: Path)
     assert history.wait(30)
     assert history.progress().error == ""
     assert history.count() == 4
+
+
+@pytest.mark.parametrize("kind", ["jpg", "webp", "avif"])
+def test_other_formats_are_kept_shown_and_found_again(outputs: Path, state: StateDatabase, kind: Kind) -> None:
+    history = History(outputs, state, now=lambda: DAY, save_format=lambda: SaveFormat(kind=kind, quality=80))
+    record = save(history, 2)
+    assert record.path.endswith(f"00000-3.{kind}")
+    assert media_type(history.thumbnail(record.id)).startswith("image/")
+    history.set_favourite(record.id, True)
+    history.close()
+    (outputs / ".inferenz" / "pictures.sqlite3").unlink()
+    again = History(outputs, state, now=lambda: DAY)
+    again.rebuild()
+    again.wait()
+    (found,) = again.page()
+    assert replace(found, id=0) == replace(record, id=0, favourite=True)
+    assert save(again, 1).path.endswith("00001-2.png")
+    assert again.trash([found.id]) == again.restore([found.id]) == 1
+    again.close()
+
+
+def test_without_metadata_the_file_says_nothing_and_the_gallery_knows(outputs: Path, state: StateDatabase) -> None:
+    history = History(outputs, state, now=lambda: DAY, metadata=lambda: False)
+    record = save(history, 2)
+    assert read_png_text(history.file(record.id)) == {}
+    assert (record.prompt, record.seed) == ("a red apple", 3)
+    history.rebuild()
+    history.wait()
+    assert history.get(record.id) == record  # the file is as it was when the gallery knew
+    history.close()
+    (outputs / ".inferenz" / "pictures.sqlite3").unlink()
+    again = History(outputs, state, now=lambda: DAY)
+    again.rebuild()
+    again.wait()
+    (found,) = again.page()
+    assert (found.prompt, found.seed, found.plan) == ("", None, None)
+    again.close()
