@@ -23,6 +23,7 @@ from modules.core.checkpoint import read_header
 from modules.core.errors import RequestError
 from modules.core.job import EngineOptions
 from modules.executors.local import LocalExecutor
+from modules.imaging.pictures import picture_facts
 from modules.imaging.png import read_png_text
 from tests.services.samples import make_png
 from tests.tiny import write_tiny_sd1
@@ -91,6 +92,17 @@ def test_a_picture_goes_to_the_file_that_was_named(desk: Desk) -> None:
     assert [path.name for path in target.parent.iterdir()] == ["apple.png"]
 
 
+def test_the_name_says_the_format_and_the_settings_what_goes_in(desk: Desk) -> None:
+    target = desk.data / "apple.JPEG"
+    assert desk.generate("png apple", "--steps", "2", "--output", str(target)) == FINE
+    assert picture_facts(target).format == "JPEG"
+    assert picture_facts(target).texts["parameters"].startswith("png apple\nSteps: 2")
+    assert '"quality":90' in picture_facts(target).texts["inferenz"]
+    assert desk.main("settings", "save_metadata", "false") == FINE
+    assert desk.generate("png apple", "--steps", "2", "--output", str(target)) == FINE
+    assert picture_facts(target).texts == {}
+
+
 @pytest.mark.parametrize(
     ("output", "names"),
     [
@@ -135,7 +147,7 @@ def test_json_in_and_out(desk: Desk) -> None:
         (["a", "-n", "1000"], "", "batch_count"),
         (["a", "--sampler", "Eulr"], "", "Euler"),
         (["a", "--model", "tinny"], "", "tinny"),
-        (["a", "--output", "apple.jpg"], "", ".png"),
+        (["a", "--output", "apple.gif"], "", ".png, .jpg"),
         (["a", "--output", "{name}.png"], "", "{seed} and {index}"),
         (["a", "--output", ""], "", "--output"),
         (["a\0b"], "", "U+0000"),
