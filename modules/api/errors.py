@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 STATUS: Mapping[str, int] = {
     "bad_request": 422,
     "checkpoint_missing": 404,
+    "metadata": 422,
     "missing": 404,
     "out_of_memory": 503,
     "picture_missing": 404,

@@ -13,6 +13,7 @@
     │   └── WorkerGone              the worker process ended while a job was in it
     ├── StorageError            a picture, index or setting could not be written or read
     │   └── PictureMissing          the history has no such picture, or its file is gone
+    ├── MetadataError           what a picture says of itself is broken, or too large to be read
     └── SetupError              the machine or installation is not usable as it is
 
 A message says what happened, to what, and what to do about it, in one or two sentences without a stack trace.
@@ -89,6 +90,10 @@ class StorageError(InferenzError):
 
 class PictureMissing(StorageError):
     code = "picture_missing"
+
+
+class MetadataError(InferenzError):
+    code = "metadata"
 
 
 class SetupError(InferenzError):

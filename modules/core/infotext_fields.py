@@ -164,6 +164,9 @@ FIELDS: tuple[InfotextField, ...] = (
     _option("s_tmin", "Sigma tmin"),
     _option("s_tmax", "Sigma tmax"),
     _option("s_noise", "Sigma noise"),
+    # The dynamic prompts extension's names for what a prompt was drawn from
+    InfotextField(name="Template", write=lambda made: made.plan.template, read=only()),
+    InfotextField(name="Negative Template", write=lambda made: made.plan.negative_template, read=only()),
     InfotextField(name="Version", write=lambda made: made.labels.version, read=only()),
 )  # fmt: skip
 

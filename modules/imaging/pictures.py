@@ -122,9 +122,15 @@ def _user_comment(comment: bytes) -> str:
         raise StorageError(f"The picture carries more than {MAX_TEXT_BYTES >> 20} MiB of text and is not read.")
     kind, text = comment[:8], comment[8:]
     if kind == b"UNICODE\0":
-        # Other writers use the file's own byte order; Latin text then has its NULs in the odd places
-        little = text[1:2] == b"\0" and text[:1] != b"\0"
-        return text.decode("utf-16-le" if little else "utf-16-be", errors="replace").strip("\0")
+        # Other writers use the file's own byte order: a parameters text has plain letters in one of the two only
+        return max((text.decode(f"utf-16-{order}", errors="replace") for order in ("be", "le")), key=_letters).strip(
+            "\0"
+        )
     if kind in {b"ASCII\0\0\0", b"\0" * 8}:
         return text.decode("utf-8", errors="replace").strip("\0 ")
     return comment.decode("utf-8", errors="replace").strip("\0 ")
+
+
+def _letters(text: str) -> int:
+    """How many characters are printable ASCII or line breaks."""
+    return sum(" " <= character <= "~" or character == "\n" for character in text)
