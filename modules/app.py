@@ -24,10 +24,13 @@ from modules.executors.worker import WorkerExecutor
 from modules.imaging.formats import SaveFormat
 from modules.prompting.dynamic import Wildcards
 from modules.services.catalog import Catalog
+from modules.services.fitting import Fitting
 from modules.services.history import EngineFacts, History
+from modules.services.inspection import Inspector
 from modules.services.jobs import WINDOW, Jobs, Pictures
 from modules.services.lock import FolderLock
 from modules.services.queue import JobStore, MemoryStore, SqliteStore
+from modules.services.replay import Replays
 from modules.services.resolve import Resolver
 from modules.services.settings import Settings
 from modules.services.state import StateDatabase
@@ -133,6 +136,8 @@ class App:
     catalog: Catalog
     history: History
     jobs: Jobs
+    inspector: Inspector
+    replays: Replays
     executor: Executor
     words: Words
     version: str
@@ -198,10 +203,12 @@ def build_app(config: AppConfig, *, executor: Executor | None = None, pictures: 
         if lock is not None and not owner:
             log.warning("Another server uses %s: jobs queued here end with this one.", config.outputs)
         store: JobStore = _store(state, settings) if owner else MemoryStore()
+        inspector = Inspector(Fitting(models=catalog, samplers=resolver.samplers, schedules=resolver.schedules))
+        replays = Replays(inspector, pictures or history)
         jobs = Jobs(
             executor=chosen,
             resolver=resolver,
-            pictures=pictures or history,
+            pictures=replays,
             store=store,
             describe=_Describe(resolver, program_version()),
             model_hash=_ModelHash(catalog),
@@ -219,6 +226,8 @@ def build_app(config: AppConfig, *, executor: Executor | None = None, pictures: 
             catalog=catalog,
             history=history,
             jobs=jobs,
+            inspector=inspector,
+            replays=replays,
             executor=chosen,
             words=words,
             version=program_version(),

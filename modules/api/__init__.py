@@ -8,6 +8,7 @@ from fastapi import APIRouter
 
 from modules.api.archive import archive_router
 from modules.api.events import events_router
+from modules.api.inspect import inspect_router
 from modules.api.jobs import jobs_router
 from modules.api.labels import Labels
 from modules.api.library import library_router
@@ -30,6 +31,7 @@ def create_router(app: App, *, count_tokens: CountTokens | None = None) -> APIRo
     routes.include_router(jobs_router(app, labels))
     routes.include_router(events_router(app, labels))
     routes.include_router(pictures_router(app, labels))
+    routes.include_router(inspect_router(app, labels))
     routes.include_router(archive_router(app))
     routes.include_router(prompts_router(app))
     routes.include_router(settings_router(app))

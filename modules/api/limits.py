@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -39,18 +41,26 @@ def limited(receive: Receive, limit: int) -> Receive:
 
 
 class BodyLimit:
-    """Wraps an ASGI app: bodies for paths below `prefix` above `limit` bytes are a 413. Others are left alone."""
+    """Wraps an ASGI app: bodies for paths below `prefix` above `limit` bytes are a 413. Others are left alone.
 
-    def __init__(self, inner: ASGIApp, *, prefix: str, limit: int = BODY_BYTES) -> None:
+    larger: of single paths below `prefix`, bytes.
+    """
+
+    def __init__(
+        self, inner: ASGIApp, *, prefix: str, limit: int = BODY_BYTES, larger: Mapping[str, int] | None = None
+    ) -> None:
         self._inner = inner
         self._prefix = prefix
         self._limit = limit
+        self._larger = larger or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
         if scope["type"] != "http" or not path.startswith(f"{self._prefix}/"):
             await self._inner(scope, receive, send)
-        elif told_length(scope) > self._limit:
-            await error_json("too_large", TooLarge(self._limit).detail, status=413)(scope, receive, send)
+            return
+        limit = self._larger.get(path.removeprefix(f"{self._prefix}/"), self._limit)
+        if told_length(scope) > limit:
+            await error_json("too_large", TooLarge(limit).detail, status=413)(scope, receive, send)
         else:
-            await self._inner(scope, limited(receive, self._limit), send)
+            await self._inner(scope, limited(receive, limit), send)

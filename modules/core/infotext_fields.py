@@ -133,6 +133,11 @@ def _option(option: str, name: str) -> InfotextField:
     return InfotextField(name=name, write=write, option=option)
 
 
+def _told(name: str) -> InfotextField:
+    """A field that is read without using it, and never written."""
+    return InfotextField(name=name, write=lambda made: None, read=only())
+
+
 FIELDS: tuple[InfotextField, ...] = (
     InfotextField(name="Steps", write=lambda made: made.plan.steps, read=whole("steps")),
     InfotextField(name="Sampler", write=lambda made: made.labels.sampler, read=_sampler),
@@ -167,6 +172,8 @@ FIELDS: tuple[InfotextField, ...] = (
     # The dynamic prompts extension's names for what a prompt was drawn from
     InfotextField(name="Template", write=lambda made: made.plan.template, read=only()),
     InfotextField(name="Negative Template", write=lambda made: made.plan.negative_template, read=only()),
+    # What other programs say of networks and of themselves: nothing that a form could take
+    *map(_told, ("Lora hashes", "TI hashes", "User", "App", "Backend", "Operations", "Pipeline", "Parser")),
     InfotextField(name="Version", write=lambda made: made.labels.version, read=only()),
 )  # fmt: skip
 

@@ -60,9 +60,15 @@ def hidden_texts(source: Path | bytes) -> dict[str, str]:
 
 def hidden(image: Image.Image) -> Hidden | None:
     """What `image`, which is decoded for it, hides. Raises StorageError where that is damaged or too large."""
-    if image.mode in ("RGBA", "LA") and (found := _read(_bits(image, "alpha"), "alpha")):
-        return found
-    return _read(_bits(image, "rgb"), "rgb") if image.mode in ("RGB", "RGBA") else None
+    for where, modes, channels in (("alpha", ("RGBA", "LA"), 1), ("rgb", ("RGB", "RGBA"), 3)):
+        if image.mode not in modes:
+            continue
+        # The first columns tell whether it is worth taking all the others apart
+        columns = -(-_HEAD_BITS // (channels * image.height))
+        head = _bits(image.crop((0, 0, min(columns, image.width), image.height)), where)
+        if _signature(head, where) is not None:
+            return _read(_bits(image, where), where)
+    return None
 
 
 def _bits(image: Image.Image, where: str) -> NDArray[np.uint8]:
@@ -73,18 +79,20 @@ def _bits(image: Image.Image, where: str) -> NDArray[np.uint8]:
     return pixels.transpose(1, 0, 2).reshape(-1) & np.uint8(1)
 
 
-def _read(bits: NDArray[np.uint8], where: str) -> Hidden | None:
-    head = np.packbits(bits[:_HEAD_BITS]).tobytes()
-    packed = _SIGNATURES.get(head[:15])
-    if packed is None or (b"rgb" in head[:15]) != (where == "rgb"):
-        return None
-    length = int.from_bytes(head[15:19], "big")
+def _signature(bits: NDArray[np.uint8], where: str) -> bool | None:
+    """Whether the text is packed; None where there is none."""
+    name = np.packbits(bits[:120]).tobytes()
+    return _SIGNATURES.get(name) if (b"rgb" in name) == (where == "rgb") else None
+
+
+def _read(bits: NDArray[np.uint8], where: str) -> Hidden:
+    packed = _signature(bits, where)
+    length = int.from_bytes(np.packbits(bits[120:_HEAD_BITS]).tobytes(), "big")
     if length > min(len(bits) - _HEAD_BITS, MAX_TEXT_BYTES * 8):
         raise StorageError("The text hidden in the picture's pixels is damaged: it is longer than the picture.")
     data = np.packbits(bits[_HEAD_BITS : _HEAD_BITS + length]).tobytes()
-    return Hidden(
-        where=where, bits=_HEAD_BITS + length, text=(_unzipped(data) if packed else data).decode("utf-8", "replace")
-    )
+    text = (_unzipped(data) if packed else data).decode("utf-8", "replace")
+    return Hidden(where=where, bits=_HEAD_BITS + length, text=text)
 
 
 def _unzipped(data: bytes) -> bytes:

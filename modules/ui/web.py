@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from modules.api import PREFIX, create_router
 from modules.api.errors import error_json, install
 from modules.api.guard import Guard
+from modules.api.inspect import UPLOAD_BYTES, UPLOADS
 from modules.api.limits import BodyLimit
 from modules.api.login import LoginGate, Sessions, login_document
 from modules.api.models import CountTokens
@@ -174,7 +175,7 @@ def create_web(
 
     web.mount(f"{PREFIX}/static", StaticFiles(directory=STATIC), name="static")
     web.mount("/", pages)
-    inner: ASGIApp = BodyLimit(web, prefix=PREFIX)
+    inner: ASGIApp = BodyLimit(web, prefix=PREFIX, larger=dict.fromkeys(UPLOADS, UPLOAD_BYTES))
     if auth:
         inner = LoginGate(inner, sessions=Sessions(users=dict(auth)), page=partial(_login_page, app))
     return Guard(inner, local_only=local_only)

@@ -1,0 +1,108 @@
+"""What an infotext says, as far as it can be asked for here: names that exist, values in range. The rest is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from modules import samplers, schedules
+from modules.core.checkpoint import ModelInfo
+from modules.core.errors import CheckpointError, RequestError
+from modules.core.generation import parse_request
+from modules.core.infotext import Infotext, form_values, lost_fields
+from modules.core.plugin import Registry
+from modules.core.sampling import Sampler, Schedule
+
+# Request's field -> the infotext's fields that say it, for telling what was not taken
+_SAID_BY: Mapping[str, tuple[str, ...]] = {
+    "steps": ("Steps",), "cfg_scale": ("CFG scale",), "seed": ("Seed",), "width": ("Size",), "height": ("Size",),
+    "clip_skip": ("Clip skip",), "sampler": ("Sampler",), "schedule": ("Schedule type", "Sampler"),
+    "checkpoint": ("Model", "Model hash"), "vae": ("VAE", "VAE hash"), "emphasis": ("Emphasis",),
+}  # fmt: skip
+MOST_MISSED = 40  # fields that are told of
+MOST_CHARACTERS = 200  # of a value that is told of
+
+
+class Models(Protocol):
+    """What is asked of the catalog."""
+
+    def find(self, text: str) -> ModelInfo: ...
+    def find_vae(self, text: str) -> ModelInfo: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Missed:
+    """A field of an infotext that was not taken. name, value: as it says them."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """values: of a request, sampler and schedule by registry name, models by their name in the catalog."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    missed: tuple[Missed, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitting:
+    """Fits infotexts to what this installation has."""
+
+    models: Models
+    samplers: Registry[Sampler]
+    schedules: Registry[Schedule]
+
+    def fit(self, info: Infotext) -> Fitted:
+        """Never raises: what cannot be used is left out of `values` and named in `missed`."""
+        values = form_values(info)
+        missed = list(lost_fields(info))
+        for name, read in self._names(info).items():
+            if name in values:
+                try:
+                    values[name] = read(values[name])
+                except (RequestError, CheckpointError):
+                    del values[name]
+                    missed += _said(info, name)
+        for name in tuple(values):
+            try:
+                parse_request({name: values[name]})
+            except RequestError as error:
+                del values[name]
+                # A prompt that is too long, or a field that requests do not have yet
+                missed += _said(info, name) or ([error.field] if name in ("prompt", "negative_prompt") else [])
+        told = [Missed(name=name, value=info.fields.get(name, "")[:MOST_CHARACTERS]) for name in dict.fromkeys(missed)]
+        return Fitted(values=values, missed=tuple(told[:MOST_MISSED]))
+
+    def _names(self, info: Infotext) -> Mapping[str, Callable[[str], str]]:
+        fields = info.fields
+        return {
+            "sampler": lambda text: samplers.resolve(text, self.samplers, self.schedules)[0].name,
+            "schedule": lambda text: schedules.resolve(text, self.schedules).name,
+            "checkpoint": lambda text: self._model(self.models.find, text, fields.get("Model", "")),
+            "vae": lambda text: self._vae(text, fields.get("VAE hash", "")),
+        }
+
+    def _vae(self, text: str, short_hash: str) -> str:
+        if text.lower() in ("automatic", "none"):
+            return text.capitalize()
+        return self._model(self.models.find_vae, short_hash or text, text)
+
+    def _model(self, find: Callable[[str], ModelInfo], *names: str) -> str:
+        """By the first of the names that there is a loadable file for. Raises CheckpointError where there is none."""
+        problem = CheckpointError("No model is named.")
+        for name in filter(None, names):
+            try:
+                info = find(name)
+            except CheckpointError as error:
+                problem = error
+                continue
+            if info.supported:
+                return info.name
+        raise problem
+
+
+def _said(info: Infotext, name: str) -> list[str]:
+    return [label for label in _SAID_BY.get(name, ()) if label in info.fields][:1]
