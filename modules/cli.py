@@ -1,7 +1,7 @@
 """The command line: `python webui.py` serves the page, `python webui.py COMMAND` does one thing and ends.
 
-Exit codes: 0 done, 1 it failed, 2 the flags or the input are wrong, 130 stopped by Ctrl+C. docs/command-line.md
-documents every flag.
+Exit codes: 0 done, 1 it failed, 2 the flags or the input are wrong, 3 a replay gave another picture, 130 stopped by
+Ctrl+C. docs/command-line.md documents every flag.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from modules.app import program_version
-from modules.commands import convert, generate, models, rebuild, serve, settings
+from modules.commands import convert, generate, models, rebuild, replay, serve, settings, strip
 from modules.commands.console import BAD_INPUT, STOPPED, Console
 from modules.core.errors import InferenzError
 
@@ -30,6 +30,8 @@ class Command:
 SERVE = Command(help="serve the page", add_arguments=serve.add_arguments, run=serve.run)
 COMMANDS: Mapping[str, Command] = {
     "generate": Command(help="make pictures", add_arguments=generate.add_arguments, run=generate.run),
+    "replay": Command(help="make pictures again and compare", add_arguments=replay.add_arguments, run=replay.run),
+    "strip": Command(help="copies that say nothing", add_arguments=strip.add_arguments, run=strip.run),
     "models": Command(help="list the checkpoints", add_arguments=models.add_arguments, run=models.run),
     "settings": Command(help="show and change settings", add_arguments=settings.add_arguments, run=settings.run),
     "rebuild": Command(help="read the gallery anew", add_arguments=rebuild.add_arguments, run=rebuild.run),

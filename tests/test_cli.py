@@ -16,15 +16,15 @@ import pytest
 from modules import cli
 from modules.app import build_app
 from modules.cli import COMMANDS, main, parser
-from modules.commands import generate
-from modules.commands.console import BAD_INPUT, FAILED, FINE, STOPPED, Console
+from modules.commands import generate, replay
+from modules.commands.console import BAD_INPUT, DIFFERENT, FAILED, FINE, STOPPED, Console
 from modules.commands.flags import app_config
 from modules.core.checkpoint import read_header
 from modules.core.errors import RequestError
 from modules.core.job import EngineOptions
 from modules.executors.local import LocalExecutor
 from modules.imaging.pictures import picture_facts
-from modules.imaging.png import read_png_text
+from modules.imaging.png import png_with_text, read_png_text
 from tests.services.samples import make_png
 from tests.tiny import write_tiny_sd1
 
@@ -60,6 +60,11 @@ class Desk:
         executor = LocalExecutor(EngineOptions(), engine="tests.fakes.engines:TinyEngine")
         flags = parser("generate").parse_args([*arguments, "--data-dir", str(self.data)])
         return generate.run(flags, self.console(source), build=partial(build_app, executor=executor))
+
+    def replay(self, *arguments: str) -> int:
+        executor = LocalExecutor(EngineOptions(), engine="tests.fakes.engines:TinyEngine")
+        flags = parser("replay").parse_args([*arguments, "--data-dir", str(self.data)])
+        return replay.run(flags, self.console(), build=partial(build_app, executor=executor))
 
     @property
     def lines(self) -> list[str]:
@@ -412,3 +417,61 @@ finally:
         child.terminate()
         assert child.stdout.read() == "closed\n"
     assert child.returncode == 128 + 15
+
+
+def test_a_replay_is_identical_or_tells_the_difference(desk: Desk) -> None:
+    target = desk.data / "apple.png"
+    assert desk.generate("png apple", "--steps", "2", "--seed", "4", "--size", "64x64", "-o", str(target)) == FINE
+    assert desk.replay(str(target)) == FINE
+    assert desk.lines[-1] == f"{target}: identical"
+    assert not (desk.data / "outputs" / "txt2img-images").exists()
+
+    changed = desk.data / "changed.png"
+    changed.write_bytes(png_with_text(make_png(shade=255), read_png_text(target)))
+    assert desk.replay(str(target), str(changed)) == DIFFERENT
+    assert desk.lines[-2] == f"{target}: identical"
+    assert re.fullmatch(
+        rf"{re.escape(str(changed))}: different \(largest difference \d+ of 255, mean [\d.]+, [\d.]+% of the pixels\)",
+        desk.lines[-1],
+    )
+    assert desk.replay(str(changed), "--json") == DIFFERENT
+    (found,) = json.loads(desk.lines[-1])["pictures"]
+    assert (found["path"], found["verdict"], found["error"]) == (str(changed), "different", None)
+    assert found["difference"]["largest"] > 4
+
+
+def test_replays_that_cannot_be_are_told_and_the_others_go_on(desk: Desk) -> None:
+    target, plain, broken = (desk.data / name for name in ("apple.png", "plain.png", "broken.png"))
+    assert desk.generate("png apple", "--steps", "2", "--size", "64x64", "-o", str(target)) == FINE
+    plain.write_bytes(make_png())
+    broken.write_bytes(b"hello")
+    assert desk.replay(str(plain), str(target)) == BAD_INPUT
+    assert "nothing of how it was made" in desk.err.getvalue()
+    assert desk.lines[-1] == f"{target}: identical"
+    assert desk.replay(str(broken), str(plain), "--json") == FAILED
+    first, second = json.loads(desk.lines[-1])["pictures"]
+    assert (first["error"]["code"], second["error"]["code"]) == ("storage", "bad_request")
+    models = desk.data / "models" / "Stable-diffusion"
+    (models / "tiny.safetensors").unlink()
+    write_tiny_sd1(models / "other.safetensors", seed=1)
+    assert desk.replay(str(target)) == BAD_INPUT
+    assert "tiny" in desk.err.getvalue().splitlines()[-1]
+
+
+def test_stripped_copies(desk: Desk) -> None:
+    target, copies = desk.data / "00001-77.png", desk.data / "copies"
+    assert desk.generate("png apple", "--steps", "2", "-o", str(target)) == FINE
+    before = target.read_bytes()
+    assert main(["strip", str(target)], desk.console()) == FINE
+    assert desk.lines[-1] == str(desk.data / "00001-shared.png")
+    assert read_png_text(Path(desk.lines[-1])) == {}
+    assert main(["strip", str(target), "-o", f"{copies}/"], desk.console()) == FINE
+    assert [path.name for path in copies.iterdir()] == ["00001-shared.png"]
+    assert main(["strip", str(target), "-o", f"{copies}/"], desk.console()) == BAD_INPUT
+    assert main(["strip", str(target), "-o", f"{copies}/", "--force"], desk.console()) == FINE
+    assert main(["strip", str(target), "-o", str(target), "--force"], desk.console()) == BAD_INPUT
+    assert main(["strip", str(desk.data / "none.png")], desk.console()) == BAD_INPUT
+    assert main(["strip", str(target), str(copies / "00001-shared.png"), "-o", "a.png"], desk.console()) == BAD_INPUT
+    (desk.data / "broken.png").write_bytes(b"hello")
+    assert main(["strip", str(desk.data / "broken.png")], desk.console()) == FAILED
+    assert target.read_bytes() == before

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from modules.core.errors import InferenzError, RequestError
 
-FINE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 130
+FINE, FAILED, BAD_INPUT, DIFFERENT, STOPPED = 0, 1, 2, 3, 130
 
 
 @dataclass(frozen=True, kw_only=True)

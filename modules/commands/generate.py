@@ -11,7 +11,7 @@ from typing import Any
 from modules.app import App, build_app
 from modules.commands.console import BAD_INPUT, FAILED, FINE, STOPPED, Console, error_json
 from modules.commands.flags import add_device_flags, add_folder_flags, app_config
-from modules.commands.progress import ProgressLine
+from modules.commands.following import follow
 from modules.commands.targets import OutputTarget
 from modules.core.errors import CheckpointError, InferenzError, RequestError
 from modules.core.generation import GenerationPlan, plan_json
@@ -24,7 +24,6 @@ FIELDS: Mapping[str, str] = {
     "schedule": "schedule", "steps": "steps", "cfg": "cfg_scale", "seed": "seed", "clip_skip": "clip_skip",
     "batch_size": "batch_size", "strict": "strict", "emphasis": "emphasis", "style": "styles",
 }  # fmt: skip
-LOOK_SECONDS = 0.1  # between looks at the job: quick enough for a bar, and Ctrl+C is noticed on every system
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +70,8 @@ def run(flags: argparse.Namespace, console: Console, *, build: Callable[..., App
             if target is not None:
                 target.metadata, target.quality = app.settings.get("save_metadata"), app.settings.get("image_quality")
             plan = _only(app.jobs.resolve(values), flags.number)
-            view = _follow(app, app.jobs.submit_plan(plan), flags, console)
+            job = app.jobs.submit_plan(plan)
+            view = follow(app, job, console, verbose=flags.verbose, quiet=flags.quiet)
             paths = _paths(app, view, target)
     except InferenzError as error:
         if flags.json:
@@ -122,25 +122,6 @@ def _size(text: str) -> tuple[int, int]:
 def _only(plan: GenerationPlan, number: int | None) -> GenerationPlan:
     """Whole batches were resolved; -n may ask for fewer."""
     return plan if number is None else plan.picked(range(min(number, len(plan.seeds))))
-
-
-def _follow(app: App, view: JobView, flags: argparse.Namespace, console: Console) -> JobView:
-    """Show the job until it is over. Ctrl+C ends it within a step, once more at once."""
-    progress = ProgressLine(console, verbose=flags.verbose, quiet=flags.quiet)
-    stopping = False
-    with app.jobs.subscribe() as subscription:
-        while not view.over:
-            try:
-                view = subscription.get(LOOK_SECONDS) or app.jobs.get(view.id) or view
-                progress.show(view)
-            except KeyboardInterrupt:
-                if stopping:
-                    progress.finish()
-                    raise
-                stopping = True
-                app.jobs.interrupt(view.id)
-    progress.finish()
-    return view
 
 
 def _paths(app: App, view: JobView, target: OutputTarget | None) -> dict[int, Path]:
