@@ -298,16 +298,17 @@ class _Describe:
     version: str
 
     def __call__(self, plan: GenerationPlan, event: ImageReady) -> EngineFacts:
-        sampler = self.resolver.samplers[plan.sampler]
+        sampler, schedule = self.resolver.samplers[plan.sampler], self.resolver.schedules[plan.schedule]
         return EngineFacts(
             sampler=sampler.label,
-            schedule=self.resolver.schedules[plan.schedule].label,
+            schedule=schedule.label,
             device=event.device,
             dtype=event.dtype,
             seconds=event.seconds,
             partial=event.partial,
             version=self.version,
             options=sampler.chosen_options(plan.options),
+            schedule_options=schedule.chosen_options(plan.schedule_options),
         )
 
 

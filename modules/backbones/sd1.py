@@ -70,7 +70,7 @@ class Sd1:
     ) -> None:
         self.info, self.placement = info, placement
         self.key = model_key(info, separate, placement)
-        self.levels = replace(NoiseLevels.scaled_linear(), prediction=info.prediction)
+        self.levels = replace(NoiseLevels.scaled_linear(), prediction=info.prediction, family="sd1")
         self.weight_bytes = weight_bytes(networks.unet, networks.text, networks.vae)
         self._separate = separate
         self._networks = networks

@@ -43,6 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clip-skip", metavar="N", help="1 is the text encoder's last layer")
     parser.add_argument("--emphasis", metavar="MODE", help="what (word:1.2) does: Original, No norm, Ignore or None")
     parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE",
+        help="a number of the sampler, such as eta=0.5; may be given several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--schedule-option", action="append", default=[], metavar="NAME=VALUE",
+        help="a number of the schedule, such as rho=5; may be given several times",
+    )  # fmt: skip
+    parser.add_argument("--discard-penultimate", choices=("yes", "no"), help="leave out the last noise level but one")
+    parser.add_argument(
         "--style", action="append", metavar="NAME", help="a style of styles.csv; may be given several times"
     )
     parser.add_argument("--strict", action="store_true", default=None, help="identical to the last bit at every run")
@@ -90,6 +99,11 @@ def _values(flags: argparse.Namespace, console: Console) -> dict[str, Any]:
         if flags.number < 1:
             raise RequestError("--number", f"{flags.number} is not accepted", accepted="a number of at least 1")
         asked["batch_count"] = ceil(flags.number / max(flags.batch_size or 1, 1))
+    for flag, given in (("options", flags.option), ("schedule_options", flags.schedule_option)):
+        if given:
+            asked[flag] = dict(_number(text) for text in given)
+    if flags.discard_penultimate:
+        asked["discard_penultimate"] = flags.discard_penultimate == "yes"
     if not flags.json:
         if flags.prompt is None:
             raise RequestError("prompt", "is missing", accepted='text, such as "a red apple", or --json')
@@ -110,6 +124,16 @@ def _read_json(console: Console) -> dict[str, Any]:
     if not isinstance(read, dict):
         raise RequestError("--json", "standard input is not a JSON object", accepted="a request or a plan")
     return read
+
+
+def _number(text: str) -> tuple[str, float]:
+    name, equals, value = text.partition("=")
+    try:
+        if equals:
+            return name.strip(), float(value)
+    except ValueError:
+        pass
+    raise RequestError("--option", f"{text[:40]!r} is not accepted", accepted="NAME=NUMBER, such as eta=0.5")
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -31,7 +31,10 @@ ClipSkip = Annotated[int, Field(ge=1, le=12)]
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)]
 Seed = Annotated[int, Field(ge=-1, le=MAX_SEED)]
 Name = Annotated[str, Field(max_length=400)]
+OptionName = Annotated[str, Field(max_length=40, pattern="^[a-z][a-z0-9_]*$")]
+OptionValue = Annotated[float, Field(allow_inf_nan=False)]
 Emphasis = Literal["Original", "No norm", "Ignore", "None"]
+Options = Annotated[Mapping[OptionName, OptionValue], Field(max_length=30)]
 PerPicture = Annotated[tuple[Prompt, ...], Field(max_length=MAX_PICTURES)]
 
 
@@ -47,6 +50,8 @@ class GenerationRequest:
     strict: run each picture alone, so that it is identical to the last bit whatever else is running.
     emphasis: what (word:1.2) does, see `GenerationPlan`. styles: names from styles.csv, applied in their order.
     Prompts may hold choices and wildcards, see `modules.prompting.dynamic`.
+    options, schedule_options: numbers of the sampler and of the schedule by name (`eta`, `rho`); those left out have
+    their defaults. discard_penultimate: leave out the last noise level but one; None for what the sampler wants.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -68,6 +73,9 @@ class GenerationRequest:
     batch_size: Annotated[int, Field(ge=1, le=16)] = 1
     strict: bool | None = None
     emphasis: Emphasis | None = None
+    options: Options = field(default_factory=dict)
+    schedule_options: Options = field(default_factory=dict)
+    discard_penultimate: bool | None = None
     styles: Annotated[tuple[Name, ...], Field(max_length=100)] = ()
 
 
@@ -125,7 +133,9 @@ class GenerationPlan:
     batch_size: Annotated[int, Field(ge=1, le=16)] = 1
     noise_source: Literal["CPU"] = "CPU"
     strict: bool = False
-    options: Mapping[str, float] = field(default_factory=dict)  # of the sampler: eta, s_churn, s_noise ...
+    options: Options = field(default_factory=dict)  # of the sampler, all of them: eta, s_churn, s_noise ...
+    schedule_options: Options = field(default_factory=dict)  # of the schedule: sigma_min, rho ...
+    discard_penultimate: bool | None = None  # None: what the sampler wants
     emphasis: Emphasis = "Original"
     prompts: PerPicture = ()
     negative_prompts: PerPicture = ()

@@ -28,8 +28,8 @@ class InfotextLabels:
     """What infotext says and the plan does not: labels as AUTOMATIC1111 shows them, hashes, the program's version.
 
     schedule "Automatic" is written as such. model_hash, vae_hash: the first ten digits of the SHA-256, or "" where it
-    is not known yet (the field is left out). vae: the VAE's file name, "" for the checkpoint's own. options: the
-    sampler's that are worth saying; None for all that the plan has.
+    is not known yet (the field is left out). vae: the VAE's file name, "" for the checkpoint's own. options,
+    schedule_options: those of sampler and schedule that are worth saying; None for all that the plan has.
     """
 
     sampler: str
@@ -40,6 +40,7 @@ class InfotextLabels:
     vae_hash: str = ""
     version: str = ""
     options: Mapping[str, float] | None = None
+    schedule_options: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,12 @@ class Made:
     def options(self) -> Mapping[str, float]:
         """The sampler's options that are worth saying."""
         return self.plan.options if self.labels.options is None else self.labels.options
+
+    @property
+    def schedule_options(self) -> Mapping[str, float]:
+        """The schedule's options that are worth saying."""
+        found = self.labels.schedule_options
+        return self.plan.schedule_options if found is None else found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,20 +130,60 @@ def _size(text: str) -> Mapping[str, Any] | None:
     return {"width": int(match[1]), "height": int(match[2])} if match else None
 
 
-def _option(option: str, name: str) -> InfotextField:
-    """A field of the sampler's options."""
+def numbered(text: str) -> float | None:
+    """A number as `number` writes it; None for other text."""
+    return float(text) if re.fullmatch(r"-?[0-9]{1,9}(\.[0-9]{1,18})?(e-?[0-9]{1,2})?", text) else None
+
+
+def _into(field_name: str, option: str) -> Read:
+    def read(text: str) -> Mapping[str, Any] | None:
+        value = numbered(text)
+        return None if value is None else {field_name: {option: value}}
+
+    return read
+
+
+def _option(option: str, name: str, *samplers: str, beside: tuple[str, ...] = ()) -> InfotextField:
+    """A field of one of the sampler's options. samplers: whose it is, of all without them; beside: whose it is not."""
 
     def write(made: Made) -> str | None:
-        value = made.options.get(option)
+        sampler = made.plan.sampler
+        value = made.options.get(option) if sampler not in beside and (not samplers or sampler in samplers) else None
         return None if value is None else number(value)
 
-    return InfotextField(name=name, write=write, option=option)
+    return InfotextField(name=name, write=write, read=_into("options", option), option=option)
+
+
+def _schedule_option(option: str, name: str) -> InfotextField:
+    """A field of one of the schedule's options."""
+
+    def write(made: Made) -> str | None:
+        value = made.schedule_options.get(option)
+        return None if value is None else number(value)
+
+    return InfotextField(name=name, write=write, read=_into("schedule_options", option))
+
+
+def _unipc_variant() -> InfotextField:
+    """UniPC's B(h): AUTOMATIC1111 says "bh1" and "bh2"."""
+
+    def write(made: Made) -> str | None:
+        value = made.options.get("bh") if made.plan.sampler == "unipc" else None
+        return None if value is None else f"bh{value:g}"
+
+    return InfotextField(
+        name="UniPC variant", write=write, option="bh",
+        read=lambda text: {"options": {"bh": float(text[2])}} if text in ("bh1", "bh2") else None,
+    )  # fmt: skip
 
 
 def _told(name: str) -> InfotextField:
     """A field that is read without using it, and never written."""
     return InfotextField(name=name, write=lambda made: None, read=only())
 
+
+DDIM_LIKE = ("ddim", "ddim_cfgpp")  # samplers whose eta AUTOMATIC1111 names apart
+OTHER_OPTION = "Sampler option "  # how the name begins of an option that has no field
 
 FIELDS: tuple[InfotextField, ...] = (
     InfotextField(name="Steps", write=lambda made: made.plan.steps, read=whole("steps")),
@@ -164,11 +211,24 @@ FIELDS: tuple[InfotextField, ...] = (
         name="Emphasis", write=lambda made: None if made.plan.emphasis == "Original" else made.plan.emphasis,
         read=one_of("emphasis", "Original", "No norm", "Ignore", "None"), absent={"emphasis": "Original"},
     ),
-    _option("eta", "Eta"),
+    InfotextField(
+        name="Discard penultimate sigma", write=lambda made: made.plan.discard_penultimate,
+        read=lambda text: {"discard_penultimate": text == "True"} if text in ("True", "False") else None,
+        absent={"discard_penultimate": None},
+    ),
+    _schedule_option("sigma_max", "Schedule max sigma"),
+    _schedule_option("sigma_min", "Schedule min sigma"),
+    _schedule_option("rho", "Schedule rho"),
+    _schedule_option("alpha", "Beta schedule alpha"),
+    _schedule_option("beta", "Beta schedule beta"),
+    _option("eta", "Eta DDIM", *DDIM_LIKE),
+    _option("eta", "Eta", beside=DDIM_LIKE),
     _option("s_churn", "Sigma churn"),
     _option("s_tmin", "Sigma tmin"),
     _option("s_tmax", "Sigma tmax"),
     _option("s_noise", "Sigma noise"),
+    _unipc_variant(),
+    _option("order", "UniPC order", "unipc"),
     # The dynamic prompts extension's names for what a prompt was drawn from
     InfotextField(name="Template", write=lambda made: made.plan.template, read=only()),
     InfotextField(name="Negative Template", write=lambda made: made.plan.negative_template, read=only()),
@@ -179,11 +239,12 @@ FIELDS: tuple[InfotextField, ...] = (
 
 
 def written(made: Made) -> dict[str, str]:
-    """Name -> value of every field that is to be written, in their order; options without a field come before the last
-    one, under their own names."""
+    """Name -> value of every field that is to be written, in their order; options of the sampler without a field come
+    before the last one."""
     values = {each.name: each.write(made) for each in FIELDS[:-1]}
-    named = {each.option for each in FIELDS}
-    values |= {name: number(value) for name, value in made.options.items() if name not in named}
+    told = {each.option for each in FIELDS if each.option and values.get(each.name) not in (None, "")}
+    others = {name: value for name, value in made.options.items() if name not in told}
+    values |= {OTHER_OPTION + name: number(value) for name, value in others.items()}
     values[FIELDS[-1].name] = FIELDS[-1].write(made)
     return {name: str(value) for name, value in values.items() if value is not None and value != ""}
 
@@ -194,11 +255,23 @@ def request_values(fields: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str
     meant: dict[str, Any] = {}
     weak: dict[str, Any] = {}
     said: dict[str, Any] = {}
+    options: dict[str, dict[str, float]] = {"options": {}, "schedule_options": {}}
     lost = list(fields)
-    for each in FIELDS:
+    for each in (*FIELDS, *_other_options(fields)):
         if each.name not in fields:
             meant |= each.absent
         elif each.read is not None and (found := each.read(fields[each.name])) is not None:
             lost.remove(each.name)
-            (weak if each.weak else said).update(found)
-    return {**meant, **weak, **said}, tuple(lost)
+            for name, value in found.items():
+                if name in options:
+                    options[name] |= value
+                else:
+                    (weak if each.weak else said)[name] = value
+    return {**meant, **options, **weak, **said}, tuple(lost)
+
+
+def _other_options(fields: Mapping[str, str]) -> tuple[InfotextField, ...]:
+    names = (name.removeprefix(OTHER_OPTION) for name in fields if name.startswith(OTHER_OPTION))
+    return tuple(
+        InfotextField(name=OTHER_OPTION + name, write=lambda _: None, read=_into("options", name)) for name in names
+    )

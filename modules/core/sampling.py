@@ -54,10 +54,12 @@ class NoiseLevels:
     """The noise levels a model was trained on: sigmas[t] for timestep t, strictly increasing.
 
     sigma = sqrt((1 - alpha_bar) / alpha_bar); Song et al. 2021 (DDIM) name the schedule, Karras et al. 2022 the sigma.
+    family: of the model, for schedules with tables of their own.
     """
 
     sigmas: tuple[float, ...]
     prediction: str = "epsilon"
+    family: str = ""
 
     @classmethod
     def scaled_linear(cls, start: float = 0.00085, end: float = 0.012, count: int = 1000) -> NoiseLevels:
@@ -96,8 +98,11 @@ class NoiseLevels:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplerOption:
-    """A number that a sampler takes by keyword: its default and the closed range it may lie in. whole: an integer."""
+class Option:
+    """A number that a sampler or schedule takes by keyword: its default and the closed range it may lie in.
+
+    whole: an integer.
+    """
 
     default: float
     low: float
@@ -105,11 +110,52 @@ class SamplerOption:
     whole: bool = False
 
 
+SamplerOption = Option
+
+
+class Optioned:
+    """What has a label and options: samplers and schedules."""
+
+    label: str
+    options: Mapping[str, Option]
+    options_field = "options"
+
+    def checked_options(self, options: Mapping[str, float]) -> dict[str, float]:
+        """`options` as they may be handed to `run`. Raises RequestError for an unknown name or a value out of range."""
+        for name, value in options.items():
+            field_name = f"{self.options_field}.{name}"
+            if name not in self.options:
+                accepted = ", ".join(self.options) or "no option at all"
+                raise RequestError(field_name, f"{self.label} has no such option", accepted=accepted)
+            option = self.options[name]
+            if not option.low <= value <= option.high or (option.whole and value != int(value)):
+                kind = "an integer" if option.whole else "a number"
+                raise RequestError(
+                    field_name,
+                    f"{value!r} is not accepted",
+                    accepted=f"{kind} from {option.low:g} to {option.high:g}",
+                )
+        return dict(options)
+
+    def filled_options(self, options: Mapping[str, float]) -> dict[str, float]:
+        """Every option: the checked one of `options`, else its default. Raises as `checked_options`."""
+        defaults = {name: option.default for name, option in self.options.items()}
+        return {**defaults, **self.checked_options(options)}
+
+    def chosen_options(self, options: Mapping[str, float]) -> dict[str, float]:
+        """Those of `options` that are not at their default: what is worth saying of them."""
+        return {
+            name: value
+            for name, value in options.items()
+            if name not in self.options or value != self.options[name].default
+        }
+
+
 SamplerRun = Callable[..., Sampling]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampler:
+class Sampler(Optioned):
     """A sampler's description. `run(x, sigmas, noise, **options)` starts the coroutine.
 
     label: as AUTOMATIC1111 shows it. aliases: older and other programs' names. order: convergence order on a smooth
@@ -126,39 +172,12 @@ class Sampler:
     evaluations: int = 1
     schedule: str = "normal"
     drop_penultimate: bool = False
-    options: Mapping[str, SamplerOption] = field(default_factory=dict)
+    options: Mapping[str, Option] = field(default_factory=dict)
     rank: int = 1000
 
     @property
     def deterministic(self) -> bool:
         return self.order is not None
-
-    def checked_options(self, options: Mapping[str, float]) -> dict[str, float]:
-        """`options` as they may be handed to `run`. Raises RequestError for an unknown name or a value out of range."""
-        for name, value in options.items():
-            if name not in self.options:
-                raise RequestError(
-                    f"options.{name}",
-                    f"{self.label} has no such option",
-                    accepted=", ".join(self.options) or "no option at all",
-                )
-            option = self.options[name]
-            if not option.low <= value <= option.high or (option.whole and value != int(value)):
-                kind = "an integer" if option.whole else "a number"
-                raise RequestError(
-                    f"options.{name}",
-                    f"{value!r} is not accepted",
-                    accepted=f"{kind} from {option.low:g} to {option.high:g}",
-                )
-        return dict(options)
-
-    def chosen_options(self, options: Mapping[str, float]) -> dict[str, float]:
-        """Those of `options` that are not at their default: what is worth saying of them."""
-        return {
-            name: value
-            for name, value in options.items()
-            if name not in self.options or value != self.options[name].default
-        }
 
 
 def sampler(name: str, *, label: str, order: int | None, **description: Any) -> Callable[[SamplerRun], Sampler]:
@@ -170,16 +189,20 @@ def sampler(name: str, *, label: str, order: int | None, **description: Any) -> 
     return describe
 
 
-ScheduleRun = Callable[[int, NoiseLevels], Sequence[float]]
+ScheduleRun = Callable[..., Sequence[float]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """A noise schedule's description. `run(steps, levels)` gives steps + 1 sigmas, strictly decreasing, last is 0."""
+class Schedule(Optioned):
+    """A noise schedule's description. `run(steps, levels, **options)` gives steps + 1 sigmas, strictly decreasing,
+    last is 0. The fields are `Sampler`'s."""
+
+    options_field = "schedule_options"
 
     name: str
     label: str
     run: ScheduleRun
+    options: Mapping[str, Option] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
     rank: int = 1000
 
@@ -193,12 +216,24 @@ def schedule(name: str, *, label: str, **description: Any) -> Callable[[Schedule
     return describe
 
 
-def sigmas_for(chosen: Sampler, spacing: Schedule, steps: int, levels: NoiseLevels) -> tuple[float, ...]:
-    """The sigmas a sampler runs on: the schedule's, less the penultimate one where the sampler leaves it out.
+@dataclass(frozen=True, kw_only=True)
+class SpacingChoice:
+    """How a plan's noise levels are found. options: of the schedule. discard: leave out the last sigma but one; None
+    for what the sampler wants."""
 
-    As in AUTOMATIC1111, a sampler that drops it is given one step more, so the number of steps stays as asked.
+    options: Mapping[str, float] = field(default_factory=dict)
+    discard: bool | None = None
+
+
+def sigmas_for(
+    chosen: Sampler, spacing: Schedule, steps: int, levels: NoiseLevels, choice: SpacingChoice = SpacingChoice()
+) -> tuple[float, ...]:
+    """The sigmas a sampler runs on: the schedule's, less the penultimate one where that is to be left out.
+
+    As in AUTOMATIC1111, one step more is asked of the schedule then, so the number of steps stays as asked.
     """
-    if not chosen.drop_penultimate:
-        return tuple(spacing.run(steps, levels))
-    sigmas = tuple(spacing.run(steps + 1, levels))
+    discard = chosen.drop_penultimate if choice.discard is None else choice.discard
+    if not discard:
+        return tuple(spacing.run(steps, levels, **choice.options))
+    sigmas = tuple(spacing.run(steps + 1, levels, **choice.options))
     return (*sigmas[:-2], sigmas[-1])

@@ -12,7 +12,7 @@ from modules.core.errors import InferenzError, RequestError
 from modules.core.generation import GenerationPlan
 from modules.core.job import Failed
 from modules.core.operations import ModelKey
-from modules.core.sampling import Noise, NoiseLevels, Sampler, Sampling, Schedule, sigmas_for
+from modules.core.sampling import Noise, NoiseLevels, Sampler, Sampling, Schedule, SpacingChoice, sigmas_for
 from modules.diffusion.noise import PictureNoise
 from modules.engine.batcher import Trajectory
 from modules.engine.picture import Order, StartingNoise
@@ -64,7 +64,8 @@ class Task:
         evaluations = plan.steps * chosen.evaluations
 
         def sigmas(levels: NoiseLevels) -> Sequence[float]:
-            return sigmas_for(chosen, spacing, plan.steps, levels)
+            choice = SpacingChoice(options=plan.schedule_options, discard=plan.discard_penultimate)
+            return sigmas_for(chosen, spacing, plan.steps, levels, choice)
 
         def sample(x: Tensor, levels: Sequence[float], noise: Noise) -> Sampling:
             return chosen.run(x, levels, noise, **plan.options)
@@ -94,6 +95,7 @@ def chosen_sampler(
     if schedule is None:
         raise RequestError("schedule", f"there is no schedule {plan.schedule!r}", accepted=", ".join(schedules))
     sampler.checked_options(plan.options)
+    schedule.checked_options(plan.schedule_options)
     return sampler, schedule
 
 

@@ -16,6 +16,7 @@ from modules.core.plugin import Registry, collect
 from modules.core.sampling import Sampler, Schedule
 
 GROUP = "inferenz.samplers"
+LONGEST_SCHEDULE = 4  # words: "Align Your Steps GITS"
 
 
 def registry() -> Registry[Sampler]:
@@ -30,7 +31,7 @@ def resolve(text: str, samplers: Registry[Sampler], schedules: Registry[Schedule
     "DPM++ 2M SDE Exponential" give the schedule as well. Raises RequestError naming the nearest samplers.
     """
     words = text.replace("_", " ").split()
-    for count in range(min(3, len(words))):
+    for count in range(min(LONGEST_SCHEDULE + 1, len(words))):
         cut = len(words) - count
         found = samplers.find(" ".join(words[:cut]))
         spacing = schedules.find(" ".join(words[cut:])) if count else None

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modules.core.sampling import NoiseLevels, schedule
+from modules.core.sampling import NoiseLevels, Option, schedule
+from modules.core.spacing import RANGE_OPTIONS, bounds
 
-RHO = 7.0
 
-
-@schedule("karras", label="Karras", aliases=("ka",), rank=20)
-def karras(steps: int, levels: NoiseLevels) -> Sequence[float]:
-    """Karras et al. 2022, equation 5 with rho = 7: from the model's largest to its smallest sigma, then 0."""
-    high, low = levels.sigma_max ** (1 / RHO), levels.sigma_min ** (1 / RHO)
-    return [(high + index / max(steps - 1, 1) * (low - high)) ** RHO for index in range(steps)] + [0.0]
+@schedule(
+    "karras",
+    label="Karras",
+    aliases=("ka",),
+    options={**RANGE_OPTIONS, "rho": Option(default=7, low=1, high=100)},
+    rank=20,
+)
+def karras(
+    steps: int, levels: NoiseLevels, *, sigma_min: float = 0, sigma_max: float = 0, rho: float = 7
+) -> Sequence[float]:
+    """Karras et al. 2022, equation 5: from the largest to the smallest sigma, then 0."""
+    smallest, largest = bounds(levels, sigma_min, sigma_max)
+    high, low = largest ** (1 / rho), smallest ** (1 / rho)
+    return [(high + index / max(steps - 1, 1) * (low - high)) ** rho for index in range(steps)] + [0.0]

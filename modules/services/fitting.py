@@ -73,8 +73,27 @@ class Fitting:
                 del values[name]
                 # A prompt that is too long, or a field that requests do not have yet
                 missed += _said(info, name) or ([error.field] if name in ("prompt", "negative_prompt") else [])
+        missed += self._options(values)
         told = [Missed(name=name, value=info.fields.get(name, "")[:MOST_CHARACTERS]) for name in dict.fromkeys(missed)]
         return Fitted(values=values, missed=tuple(told[:MOST_MISSED]))
+
+    def _options(self, values: dict[str, Any]) -> list[str]:
+        """Leaves options that sampler and schedule have not, and returns the others' names."""
+        sampler = self.samplers.get(values.get("sampler", ""))
+        schedule = self.schedules.get(values.get("schedule", ""))
+        if sampler and schedule:
+            schedule = schedules.for_sampler(sampler, schedule, self.schedules)
+        missed = []
+        for field_name, kind in (("options", sampler), ("schedule_options", schedule)):
+            for name, value in dict(values.get(field_name, {})).items():
+                try:
+                    if kind is None:
+                        raise RequestError(name, "belongs to nothing that is known here")
+                    kind.checked_options({name: value})
+                except RequestError:
+                    del values[field_name][name]
+                    missed.append(name)
+        return missed
 
     def _names(self, info: Infotext) -> Mapping[str, Callable[[str], str]]:
         fields = info.fields

@@ -45,6 +45,7 @@ class EngineFacts:
     vae_hash: str | None = None
     version: str = ""
     options: Mapping[str, float] | None = None
+    schedule_options: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,7 @@ def picture_texts(
         vae_hash=(facts.vae_hash or plan.vae.sha256 or "")[:HASH_DIGITS] if plan.vae else "",
         version=facts.version,
         options=facts.options,
+        schedule_options=facts.schedule_options,
     )
     engine = {"device": facts.device, "dtype": facts.dtype, "seconds": round(facts.seconds, 3)}
     lossless = {

@@ -123,7 +123,9 @@ class Resolver:
             seeds=seeds,
             batch_size=request.batch_size,
             strict=bool(strict),
-            options={name: option.default for name, option in sampler.options.items()},
+            options=sampler.filled_options(request.options),
+            schedule_options=schedule.filled_options(request.schedule_options),
+            discard_penultimate=request.discard_penultimate,
         )
 
     def _known_plan(self, values: Mapping[str, Any]) -> GenerationPlan:
@@ -136,6 +138,7 @@ class Resolver:
         if plan.text_encoder:
             text = self._same_file("text_encoder", plan.text_encoder, self._models.find_text_encoder)
         sampler, _ = samplers.resolve(plan.sampler, self.samplers, self.schedules)
+        schedule = self._schedule(plan.schedule, sampler)
         if max(plan.seeds) > MAX_SEED:
             raise RequestError("seeds", f"{max(plan.seeds)} is too large", accepted=f"0 to {MAX_SEED}")
         for field in ("prompts", "negative_prompts"):
@@ -149,8 +152,9 @@ class Resolver:
             vae=self._reference(vae) if vae else None,
             text_encoder=self._reference(text) if text else None,
             sampler=sampler.name,
-            schedule=self._schedule(plan.schedule, sampler).name,
+            schedule=schedule.name,
             options=sampler.checked_options(plan.options),
+            schedule_options=schedule.checked_options(plan.schedule_options),
         )
 
     def _same_file(self, field: str, wanted: FileRef, find: Callable[[str], ModelInfo]) -> ModelInfo:

@@ -68,7 +68,8 @@ def test_a_text_from_elsewhere_is_taken_apart() -> None:
     assert form_values(info) == {
         "prompt": info.prompt, "negative_prompt": info.negative_prompt, "steps": 28, "seed": 77, "cfg_scale": 6.5,
         "width": 640, "height": 960, "sampler": "DPM++ 2M", "schedule": "Karras", "checkpoint": "abcdef0123",
-        "vae": "Automatic", "clip_skip": 1, "emphasis": "Original",
+        "vae": "Automatic", "clip_skip": 1, "emphasis": "Original", "options": {}, "schedule_options": {},
+        "discard_penultimate": None,
     }  # fmt: skip
 
 

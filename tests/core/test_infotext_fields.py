@@ -94,4 +94,36 @@ def test_what_cannot_be_used_is_told() -> None:
 
 def test_options_without_a_field_of_their_own_come_before_the_version() -> None:
     text = write_infotext(plan(options={"eta": 0.5, "order": 3.0}), LABELS, seed=1)
-    assert text.endswith("RNG: CPU, Eta: 0.5, order: 3, Version: v1")
+    assert text.endswith("RNG: CPU, Eta: 0.5, Sampler option order: 3, Version: v1")
+
+
+@pytest.mark.parametrize(
+    ("values", "text", "read"),
+    [
+        ({"options": {"eta": 0.5, "s_noise": 1.02}}, "Eta: 0.5, Sigma noise: 1.02", {"eta": 0.5, "s_noise": 1.02}),
+        ({"sampler": "ddim", "options": {"eta": 1.0}}, "Eta DDIM: 1", {"eta": 1.0}),
+        ({"options": {"s_churn": 4.0, "s_tmin": 0.1, "s_tmax": 9.0}}, "Sigma churn: 4, Sigma tmin: 0.1, Sigma tmax: 9",
+         {"s_churn": 4.0, "s_tmin": 0.1, "s_tmax": 9.0}),
+        ({"sampler": "unipc", "options": {"bh": 2.0, "order": 2.0}}, "UniPC variant: bh2, UniPC order: 2",
+         {"bh": 2.0, "order": 2.0}),
+        ({"sampler": "lms", "options": {"order": 3.0}}, "Sampler option order: 3", {"order": 3.0}),
+    ],
+)  # fmt: skip
+def test_options_of_the_sampler_are_written_as_automatic1111_does_and_read(
+    values: dict[str, Any], text: str, read: dict[str, float]
+) -> None:
+    written = write_infotext(plan(**values), LABELS, seed=1)
+    assert f"RNG: CPU, {text}, Version" in written
+    assert form_values(read_infotext(written))["options"] == read
+
+
+def test_options_of_the_schedule_are_written_as_automatic1111_does_and_read() -> None:
+    options = {"sigma_min": 0.05, "sigma_max": 12.0, "rho": 5.0, "alpha": 0.7, "beta": 0.8}
+    written = write_infotext(plan(schedule_options=options, discard_penultimate=True), LABELS, seed=1)
+    assert (
+        "Discard penultimate sigma: True, Schedule max sigma: 12, Schedule min sigma: 0.05, Schedule rho: 5, "
+        "Beta schedule alpha: 0.7, Beta schedule beta: 0.8, Version"
+    ) in written
+    values = form_values(read_infotext(written))
+    assert values["schedule_options"] == options
+    assert values["discard_penultimate"] is True

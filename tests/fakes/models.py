@@ -11,7 +11,7 @@ from modules.core.checkpoint import Defaults, ModelInfo
 from modules.core.errors import CheckpointMissing, StorageError
 from modules.core.generation import GenerationPlan
 from modules.core.plugin import Registry
-from modules.core.sampling import Sampler, SamplerOption, Schedule
+from modules.core.sampling import Option, Sampler, Schedule
 from modules.prompting.dynamic import Wildcards
 from modules.services.resolve import Resolver
 from modules.services.styles import Styles
@@ -47,7 +47,7 @@ SAMPLERS = Registry(
             Sampler(name="euler", label="Euler", run=_nothing, order=1, aliases=("k_euler",), rank=1),
             Sampler(
                 name="euler_a", label="Euler a", run=_nothing, order=None, rank=2,
-                options={"eta": SamplerOption(default=1.0, low=0.0, high=2.0)},
+                options={"eta": Option(default=1.0, low=0.0, high=2.0)},
             ),
             Sampler(name="dpmpp_2m", label="DPM++ 2M", run=_nothing, order=2, schedule="karras", rank=3),
         )
@@ -55,9 +55,10 @@ SAMPLERS = Registry(
 )  # fmt: skip
 SCHEDULES = Registry(
     {
-        name: Schedule(name=name, label=label, run=_nothing)
-        for name, label in (
-            ("automatic", "Automatic"), ("normal", "Normal"), ("karras", "Karras"), ("sgm_uniform", "SGM Uniform")
+        name: Schedule(name=name, label=label, run=_nothing, options=options)
+        for name, label, options in (
+            ("automatic", "Automatic", {}), ("normal", "Normal", {}), ("sgm_uniform", "SGM Uniform", {}),
+            ("karras", "Karras", {"rho": Option(default=7.0, low=1.0, high=100.0)}),
         )
     }
 )  # fmt: skip

@@ -52,7 +52,7 @@ def test_names_become_those_of_this_installation() -> None:
     assert found.values == {
         "prompt": "a cat", "negative_prompt": "", "steps": 20, "sampler": "dpmpp_2m", "schedule": "karras",
         "cfg_scale": 7.0, "seed": 5, "width": 512, "height": 768, "checkpoint": "folder/v1-5", "vae": "mse",
-        "clip_skip": 2, "emphasis": "Original",
+        "clip_skip": 2, "emphasis": "Original", "options": {}, "schedule_options": {}, "discard_penultimate": None,
     }  # fmt: skip
 
 
@@ -98,3 +98,11 @@ def test_a_prompt_alone_changes_nothing_else() -> None:
     long = fit("", prompt="x" * 100_001)
     assert "prompt" not in long.values
     assert long.missed[0].name == "prompt"
+
+
+def test_options_are_taken_where_sampler_and_schedule_have_them() -> None:
+    found = fit("a\nSteps: 20, Sampler: Euler a, Schedule type: Karras, Eta: 0.5, Sigma churn: 3, Schedule rho: 5, "
+                "Beta schedule alpha: 0.5, Sigma noise: 90")  # fmt: skip
+    assert found.values["options"] == {"eta": 0.5}
+    assert found.values["schedule_options"] == {"rho": 5.0}
+    assert {each.name for each in found.missed} == {"s_churn", "s_noise", "alpha"}

@@ -188,3 +188,35 @@ def test_whatever_comes_it_is_a_plan_or_a_clear_error(values: dict[str, Any]) ->
         resolver().resolve(values)
     except InferenzError:
         return
+
+
+def test_options_are_checked_and_filled() -> None:
+    plan = resolver().resolve(
+        {"sampler": "Euler a", "schedule": "Karras", "options": {"eta": 0.5}, "schedule_options": {"rho": 5},
+         "discard_penultimate": True}
+    )  # fmt: skip
+    assert (plan.options, plan.schedule_options, plan.discard_penultimate) == ({"eta": 0.5}, {"rho": 5.0}, True)
+    plain = resolver().resolve({"sampler": "Euler a", "schedule": "Karras"})
+    assert (plain.options, plain.schedule_options, plain.discard_penultimate) == ({"eta": 1.0}, {"rho": 7.0}, None)
+    assert resolver().resolve(plan_json(plan)) == plan
+
+
+@pytest.mark.parametrize(
+    ("values", "field", "accepted"),
+    [
+        ({"options": {"zeta": 1}}, "options.zeta", "eta"),
+        ({"options": {"eta": 99}}, "options.eta", "a number from"),
+        ({"options": {"eta": "much"}}, "options.eta", "valid number"),
+        ({"options": {"eta": float("nan")}}, "options.eta", "finite"),
+        ({"options": 5}, "options", "dictionary"),
+        ({"options": {"x": 1.0, "Eta": 1.0}}, "options.Eta.[key]", "pattern"),
+        ({"schedule_options": {"rho": 0}}, "schedule_options.rho", "a number from 1"),
+        ({"schedule": "Normal", "schedule_options": {"rho": 5}}, "schedule_options.rho", "no option at all"),
+        ({"discard_penultimate": "perhaps"}, "discard_penultimate", "boolean"),
+    ],
+)
+def test_options_that_cannot_be_are_named(values: dict[str, Any], field: str, accepted: str) -> None:
+    with pytest.raises(RequestError) as raised:
+        resolver().resolve({"sampler": "Euler a", "schedule": "Karras", **values})
+    assert raised.value.field == field
+    assert accepted in raised.value.accepted
