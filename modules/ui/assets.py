@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
-STYLES = ("page", "gallery", "library")  # stylesheets, in the order in which one may overrule another
+STYLES = ("page", "gallery", "library", "pnginfo")  # stylesheets, in the order in which one may overrule another
 
 
 @cache

@@ -5,6 +5,7 @@ import { button, h, icon, iconButton } from "./dom.js";
 import { destinations } from "./canvas.js";
 import { reuse } from "./form.js";
 import * as store from "./gallery-store.js";
+import { extras } from "./pnginfo.js";
 import { showTab } from "./tabs.js";
 import { rescueToast, toast } from "./toast.js";
 import { zoomable } from "./zoom.js";
@@ -107,7 +108,8 @@ function facts(found) {
     h("dl", { class: "light-facts" }, pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, String(value))))),
     h("div", { class: "light-do" },
       button(t("gallery.send"), "send", () => send(found), { class: "tool lead", id: "send-txt2img", title: t("action.reuse.title") }),
-      h("div", { class: "light-more" }, copy, others(found))),
+      h("div", { class: "light-more" }, copy, others(found)),
+      extras(found.id, () => view.dialog.close())),
     found.infotext ? text : null,
     h("p", { class: "light-file" }, icon("folder-open"), h("span", {}, found.path.replace(/^\.inferenz\/trash\//, "")), h("span", {}, size(found.bytes)))].filter(Boolean);
 }

@@ -14,6 +14,7 @@ import gradio as gr
 from modules import samplers, schedules
 from modules.ui.defaults import FIELDS, form_values
 from modules.ui.markup import block, icon
+from modules.ui.paste import paste_button
 from modules.ui.shell import Shell, tab
 
 ASPECTS = ("1:1", "4:3", "3:4", "16:9", "9:16")
@@ -68,7 +69,9 @@ def _prompt(shell: Shell, name: str, *, lines: int, value: str) -> gr.Textbox:
         box = gr.Textbox(
             value, label=t(name), placeholder=t(f"{name}.placeholder"), lines=lines, max_lines=12, elem_id=element
         )
-        block(f'<output id="count-{element}" class="inf-count">0/75</output>', elem_classes="count-place")
+        paste = paste_button(t) if name == "prompt" else ""
+        counter = f'<output id="count-{element}" class="inf-count">0/75</output>'
+        block(f'<div class="paste-line">{paste}{counter}</div>', elem_classes="count-place")
         block(f'<div id="lint-{element}" class="lint" role="status"></div>', elem_classes="lint-place")
     return box
 
