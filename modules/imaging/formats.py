@@ -42,7 +42,10 @@ class SaveFormat:
 
 def kinds() -> tuple[Kind, ...]:
     """The formats that this machine's Pillow can write."""
-    return tuple(kind for kind in KINDS if kind in ("png", "jpg") or features.check(kind))
+    # Older ones do not know the name AVIF and warn of it
+    return tuple(
+        kind for kind in KINDS if kind in ("png", "jpg") or (kind in features.modules and features.check(kind))
+    )
 
 
 def finished(png: bytes, texts: Mapping[str, str], wanted: SaveFormat) -> tuple[bytes, Kind]:

@@ -12,12 +12,12 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 
 from modules.core.errors import StorageError
 from modules.imaging.encode import encoded
-from modules.imaging.formats import PILLOW_NAMES, USER_COMMENT, xmp_texts
+from modules.imaging.formats import PILLOW_NAMES, USER_COMMENT, kinds, xmp_texts
 from modules.imaging.png import MAX_TEXT_BYTES, SIGNATURE, read_png
 
 MAX_PIXELS = 80_000_000  # below Pillow's own warning (89 million): a 4096 x 4096 picture has 17 million
 # Whatever a file is called, Pillow's many other readers (one of which runs Ghostscript) are not for it
-_FORMATS = tuple(PILLOW_NAMES.values())
+_FORMATS = tuple(PILLOW_NAMES[kind] for kind in kinds())
 # Where programs put what they have to say beside the user comment
 _EXIF_TEXTS = {0x010E: "exif:ImageDescription", 0x010F: "exif:Make", 0x0110: "exif:Model", 0x0131: "exif:Software"}
 

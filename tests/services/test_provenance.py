@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modules.core.generation import FileRef, parse_plan
+from modules.core.generation import FileRef, GenerationPlan, parse_plan
+from modules.imaging.formats import KINDS, Kind, SaveFormat, finished
+from modules.imaging.pictures import picture_facts
 from modules.imaging.png import png_with_text, read_png_text
 from modules.services.provenance import CHUNK, contents, picture_texts
 from tests.services.samples import FACTS, make_plan, make_png
@@ -27,6 +29,44 @@ def test_any_plan_comes_back_from_the_file_without_loss(prompt: str, negative: s
     assert parse_plan(read.plan) == plan.only(1)
     assert (read.prompt, read.negative_prompt, read.seed) == (prompt, negative, seed)
     assert (read.job, read.index, read.created, read.sampler) == ("job", 1, 12.5, "Euler a")
+
+
+# Lines as nobody sensible writes them, all of which somebody will
+ODD = st.lists(
+    st.one_of(
+        st.sampled_from(
+            ["", " ", "Negative prompt: x", "Negative prompt:", " Negative prompt: y ", "a, b: \"c\"", "\"quoted\"",
+             "Steps: 1, Sampler: Euler, Seed: 2, Size: 8x8", "\\", "trailing  ", "\tindented", "<lora:x:1>", "{a|b}"]
+        ),
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=30),
+    ),
+    max_size=6,
+).map("\n".join)  # fmt: skip
+PLANS = st.builds(
+    make_plan,
+    prompt=ODD,
+    negative_prompt=ODD,
+    steps=st.integers(1, 150),
+    width=st.integers(8, 512).map(lambda side: side * 8),
+    height=st.integers(8, 512).map(lambda side: side * 8),
+    cfg_scale=st.floats(1, 30),
+    clip_skip=st.integers(1, 12),
+    emphasis=st.sampled_from(["Original", "No norm", "Ignore", "None"]),
+    strict=st.booleans(),
+    seeds=st.tuples(st.integers(0, 2**64 - 1)),
+    options=st.dictionaries(st.sampled_from(["eta", "s_noise", "other"]), st.floats(-10, 10)),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(plan=PLANS, kind=st.sampled_from(KINDS))
+def test_reading_what_was_written_gives_the_plan_in_every_format(plan: GenerationPlan, kind: Kind) -> None:
+    texts = picture_texts(plan, 0, "j", model_hash=None, facts=FACTS, created=1)
+    data, made = finished(PNG, texts, SaveFormat(kind=kind))
+    assert made == kind
+    read = contents(64, 64, picture_facts(data).texts)
+    assert read.plan is not None
+    assert parse_plan(read.plan) == plan
 
 
 def test_a_picture_that_is_shared_does_not_tell_where_the_models_lie() -> None:

@@ -74,7 +74,7 @@ async function look(source) {
   shown = { ...source, address: source.file ? URL.createObjectURL(source.file) : url(`pictures/${source.id}`) };
   parts.input.value = "";
   parts.element.classList.add("filled");
-  const picture = h("img", { alt: source.file?.name ?? "", src: shown.address, onerror: () => picture.remove() });
+  const picture = h("img", { alt: source.file?.name ?? "", src: shown.address, onerror: () => picture.remove(), onload: () => sized(picture) });
   parts.stage.replaceChildren(picture);
   parts.side.replaceChildren(h("span", { class: "pulse" }));
   try {
@@ -84,6 +84,12 @@ async function look(source) {
   } catch (error) {
     if (mine === asked) parts.side.replaceChildren(h("div", { class: "message danger", role: "alert" }, icon("triangle-alert"), h("p", { class: "title" }, error.message), error.hint ? h("p", {}, error.hint) : null));
   }
+}
+
+// Small pictures are shown larger, as on the canvas.
+function sized(picture) {
+  const { naturalWidth: width, naturalHeight: height } = picture;
+  picture.style.setProperty("--w", `${width * Math.min(4, Math.max(1, 512 / Math.max(width, height)))}px`);
 }
 
 function described(found) {
