@@ -77,17 +77,18 @@ def pictures_router(app: App, labels: Labels) -> APIRouter:
     return routes
 
 
+# What of a picture's plan a form can take
+REUSED = ("sampler", "schedule", "cfg_scale", "clip_skip", "options", "schedule_options", "discard_penultimate")
+
+
 def record_json(record: PictureRecord, labels: Labels) -> dict[str, Any]:
     """A record for a browser: the seed as text (browsers' numbers are doubles), the plan without paths."""
     values = asdict(record)
     plan = values.pop("plan") or {}
     values["seed"] = None if record.seed is None else str(record.seed)
     values["plan"] = {
-        "sampler": plan.get("sampler"),
+        **{name: plan.get(name) for name in REUSED},
         **labels.of(plan.get("sampler") or record.sampler, plan.get("schedule") or ""),
-        "schedule": plan.get("schedule"),
-        "cfg_scale": plan.get("cfg_scale"),
-        "clip_skip": plan.get("clip_skip"),
         "checkpoint_name": (plan.get("checkpoint") or {}).get("name"),
     }
     return values

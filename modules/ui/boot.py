@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from modules import samplers
+from modules import samplers, schedules
+from modules.core.sampling import Optioned
 from modules.ui.assets import STATIC, STYLES, static_version
 from modules.ui.defaults import EXAMPLES, EXAMPLES_GENERAL, FIELDS, STARTER_TITLE, form_values, is_starter
 from modules.ui.document import first_paint
@@ -59,7 +61,11 @@ def boot_values(app: App, texts: Texts, *, login: bool, folder: str) -> Mapping[
         "folder": folder,
         "fields": list(FIELDS),
         "values": form_values(app),
-        "evaluations": {kind.name: kind.evaluations for kind in samplers.registry().values()},
+        "samplers": {
+            kind.name: {"evaluations": kind.evaluations, "schedule": kind.schedule, "options": _options(kind)}
+            for kind in samplers.registry().values()
+        },
+        "schedules": {kind.name: _options(kind) for kind in schedules.registry().values()},
         "checkpoints": [each.name for each in usable],
         "starter": [each.name for each in usable if is_starter(each)],
         "starter_title": STARTER_TITLE,
@@ -68,3 +74,7 @@ def boot_values(app: App, texts: Texts, *, login: bool, folder: str) -> Mapping[
         "trouble": app.history.progress().error,
         "remember_form": app.settings.get("remember_form"),
     }
+
+
+def _options(kind: Optioned) -> dict[str, Any]:
+    return {name: asdict(option) for name, option in kind.options.items()}

@@ -13,7 +13,8 @@ STARTER_TITLE = "Inferenz starter"  # how the title in the starter's metadata be
 
 # The form's fields in the order in which the browser is handed their values.
 FIELDS = ("checkpoint", "vae", "clip_skip", "prompt", "negative_prompt", "sampler", "schedule", "steps", "width",
-          "height", "cfg_scale", "batch_count", "batch_size", "seed", "styles")  # fmt: skip
+          "height", "cfg_scale", "batch_count", "batch_size", "seed", "styles",
+          "sampler_options")  # fmt: skip
 
 # What the starter draws best, and what any Stable Diffusion 1 checkpoint draws.
 EXAMPLES = (
@@ -54,6 +55,7 @@ def form_values(app: App) -> dict[str, Any]:
         "batch_size": app.settings.get("default_batch_size"),
         "seed": "-1",
         "styles": "[]",
+        "sampler_options": "{}",
     }
 
 

@@ -4,6 +4,7 @@ import { api, boot, bus, receive, t } from "./live.js";
 import { h, mount } from "./dom.js";
 import { change } from "./preferences.js";
 import { styled, withoutComments } from "./prompt-grammar.js";
+import { applicable, packed } from "./options.js";
 import { additions, chosen } from "./styles.js";
 import { complain } from "./toast.js";
 import * as tokenizer from "./tokenizer.js";
@@ -52,6 +53,8 @@ export function fill(wanted) {
     wanted = { ...wanted, checkpoint: null };
     usable().then(() => boot.checkpoints.includes(checkpoint) && fill({ checkpoint }), () => {});
   }
+  if (wanted.options || wanted.schedule_options) wanted = { ...wanted, sampler_options: packed(wanted, wanted) };
+  if ("prompt" in wanted && !("styles" in wanted)) wanted = { ...wanted, styles: "[]" }; // theirs are in the text
   const known = Object.fromEntries(Object.entries(wanted).filter(([name, value]) => names.includes(name) && value !== undefined && value !== null));
   pending = { ...pending, ...known };
   press(40);
@@ -112,7 +115,8 @@ export async function generate(list) {
   if (list) keep(list);
   const wrong = inputs().find((input) => note(input));
   if (wrong) return reveal(wrong);
-  const request = { ...values, styles: chosen(), seed: String(values.seed ?? "").trim() || "-1" };
+  const { sampler_options: _, ...plain } = values;
+  const request = { ...plain, ...applicable(), styles: chosen(), seed: String(values.seed ?? "").trim() || "-1" };
   bus.dispatchEvent(new CustomEvent("submitting"));
   try {
     const view = await api("jobs", request);
@@ -129,7 +133,7 @@ export function reuse(record, only = null) {
   const seed = record.seed === null ? null : String(record.seed); // other programs' pictures may not say
   const all = {
     prompt: record.prompt, negative_prompt: record.negative_prompt, sampler: plan.sampler, schedule: plan.schedule, steps: record.steps,
-    width: record.width, height: record.height, cfg_scale: plan.cfg_scale, clip_skip: plan.clip_skip, seed, checkpoint: plan.checkpoint_name, styles: "[]",
+    width: record.width, height: record.height, cfg_scale: plan.cfg_scale, clip_skip: plan.clip_skip, seed, checkpoint: plan.checkpoint_name, options: plan.options ?? {}, schedule_options: plan.schedule_options, discard_penultimate: plan.discard_penultimate,
   };
   fill(only ? Object.fromEntries(only.map((name) => [name, all[name]])) : all);
 }
@@ -151,7 +155,7 @@ const counted = {};
 // Counted here at each key; by the server, some moments later, while the tokenizer's table is still on its way.
 function count(name) {
   const text = styled(withoutComments(values[name] ?? ""), additions(name));
-  const evaluations = Number(values.steps) * (boot.evaluations[values.sampler] ?? 1) || 1;
+  const evaluations = Number(values.steps) * (boot.samplers[values.sampler]?.evaluations ?? 1) || 1;
   const key = `${text} ${evaluations} ${tokenizer.ready()}`;
   if (counted[name] === key) return;
   counted[name] = key;

@@ -25,6 +25,7 @@ function mark(button) {
 function set(button, open) {
   button.setAttribute("aria-expanded", String(open));
   document.body.classList.toggle(`${button.dataset.section}-open`, open);
+  document.getElementById(button.getAttribute("aria-controls"))?.classList.toggle("closed", !open);
   localStorage.setItem(KEY + button.dataset.section, open ? "open" : "");
 }
 
@@ -33,6 +34,11 @@ export function start() {
     set(button, localStorage.getItem(KEY + button.dataset.section) === "open");
     button.addEventListener("click", () => set(button, button.getAttribute("aria-expanded") !== "true"));
     mark(button);
+  });
+  // A section's content comes onto the page after its button
+  mount(".section-body", (body) => {
+    const button = document.querySelector(`[aria-controls="${body.id}"]`);
+    if (button) set(button, button.getAttribute("aria-expanded") === "true");
   });
   bus.addEventListener("form", () => document.querySelectorAll("[data-section]").forEach(mark));
 }

@@ -15,6 +15,7 @@ from modules import samplers, schedules
 from modules.ui.defaults import FIELDS, form_values
 from modules.ui.markup import block, icon
 from modules.ui.paste import paste_button
+from modules.ui.sections import closed_section
 from modules.ui.shell import Shell, tab
 
 ASPECTS = ("1:1", "4:3", "3:4", "16:9", "9:16")
@@ -120,9 +121,16 @@ def _controls(shell: Shell, values: Mapping[str, Any]) -> dict[str, Any]:
         with gr.Column(elem_classes="section"), gr.Row(elem_id="seed-row"):
             seed = gr.Textbox(values["seed"], label=t("seed"), elem_id="seed", max_lines=1, scale=1)
             block(_seed_tools(shell), elem_id="seed-tools-place")
+        with closed_section(shell, "options"):
+            block('<div id="options-fields"></div>')
+            # JSON of what differs from its default: static/options.js shows it as fields
+            options = gr.Textbox(
+                values["sampler_options"], elem_id="sampler-options", elem_classes="bridge", label=t("section.options")
+            )
     return {
         "sampler": sampler, "schedule": schedule, "steps": steps, "width": width, "height": height,
         "cfg_scale": cfg_scale, "batch_count": batch_count, "batch_size": batch_size, "seed": seed,
+        "sampler_options": options,
     }  # fmt: skip
 
 

@@ -1,0 +1,97 @@
+// The options of the chosen sampler and schedule. The form keeps them in one field, as JSON of what differs from its
+// default: {options: {eta: 0.5}, schedule_options: {rho: 5}, discard_penultimate: true}.
+
+import { boot, bus, t } from "./live.js";
+import { h, mount } from "./dom.js";
+import { current, fill } from "./form.js";
+
+const KINDS = ["options", "schedule_options"];
+let place = null;
+let drawn = "";
+
+const kept = () => ({ options: {}, schedule_options: {}, discard_penultimate: null, ...JSON.parse(current().sampler_options || "{}") });
+
+// Whose options they are: Automatic is the sampler's own schedule.
+function owners(values = current()) {
+  const sampler = boot.samplers[values.sampler];
+  const schedule = values.schedule === "automatic" ? sampler?.schedule : values.schedule;
+  return { options: sampler?.options ?? {}, schedule_options: boot.schedules[schedule] ?? {} };
+}
+
+// What a request gets: nothing that sampler and schedule do not have.
+export function applicable() {
+  const mine = owners();
+  const values = kept();
+  const of = (kind) => Object.fromEntries(Object.entries(values[kind]).filter(([name]) => name in mine[kind]));
+  return { options: of("options"), schedule_options: of("schedule_options"), discard_penultimate: values.discard_penultimate };
+}
+
+// The form's field for what an infotext or a record says; sampler and schedule as they will be then.
+export function packed(wanted, values) {
+  const mine = owners({ ...current(), ...values });
+  const of = (kind) => Object.fromEntries(Object.entries(wanted[kind] ?? {}).filter(([name, value]) => mine[kind][name] && mine[kind][name].default !== value));
+  return pack({ options: of("options"), schedule_options: of("schedule_options"), discard_penultimate: wanted.discard_penultimate ?? null });
+}
+
+function pack(values) {
+  const full = Object.entries(values).filter(([, value]) => value !== null && !(typeof value === "object" && !Object.keys(value).length));
+  return JSON.stringify(Object.fromEntries(full));
+}
+
+function put(kind, name, value) {
+  const values = kept();
+  if (value === null) delete values[kind][name];
+  else values[kind][name] = value;
+  fill({ sampler_options: pack(values) });
+}
+
+function problem(option, text) {
+  const value = Number(text);
+  if (text.trim() === "") return "";
+  if (!Number.isFinite(value)) return t("field.number");
+  if (value < option.low || value > option.high) return t("field.range", { low: option.low, high: option.high });
+  return option.whole && !Number.isInteger(value) ? t("settings.whole") : "";
+}
+
+function number(kind, name, option) {
+  const note = h("span", { class: "inf-note" });
+  const input = h("input", {
+    type: "text", inputmode: "decimal", value: kept()[kind][name] ?? null, placeholder: option.default, autocomplete: "off", "data-option": name,
+    oninput: () => {
+      note.textContent = problem(option, input.value);
+      input.toggleAttribute("aria-invalid", Boolean(note.textContent));
+      if (!note.textContent) put(kind, name, input.value.trim() === "" || Number(input.value) === option.default ? null : Number(input.value));
+    },
+  });
+  return h("label", { class: "option" }, h("code", {}, name), input, note);
+}
+
+function discard() {
+  const chosen = kept().discard_penultimate;
+  const entry = (value, label) => h("option", { value, selected: String(chosen) === value }, label);
+  const select = h("select", { onchange: () => fill({ sampler_options: pack({ ...kept(), discard_penultimate: { null: null, true: true, false: false }[select.value] }) }) },
+    entry("null", t("options.automatic")), entry("true", t("options.yes")), entry("false", t("options.no")));
+  return h("label", { class: "option wide" }, h("span", {}, t("options.discard")), select);
+}
+
+function draw() {
+  if (!place) return;
+  const mine = owners();
+  const key = JSON.stringify([mine, current().sampler_options]);
+  // While a number is typed its field stays as it is
+  if (key === drawn || (place.contains(document.activeElement) && JSON.stringify(mine) === place.dataset.owners)) return;
+  drawn = key;
+  place.dataset.owners = JSON.stringify(mine);
+  const fields = KINDS.flatMap((kind) => Object.entries(mine[kind]).map(([name, option]) => number(kind, name, option)));
+  place.replaceChildren(...fields, discard());
+}
+
+export function start() {
+  mount("#options-fields", (element) => {
+    place = element;
+    drawn = "";
+    element.addEventListener("focusout", () => setTimeout(draw));
+    draw();
+  });
+  bus.addEventListener("form", draw);
+}
