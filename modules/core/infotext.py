@@ -20,11 +20,12 @@ from typing import Any
 from modules.core.generation import GenerationPlan
 from modules.core.infotext_fields import InfotextLabels, Made, request_values, written
 
-__all__ = ["Infotext", "InfotextLabels", "form_values", "join_infotext", "lost_fields", "quote", "read_infotext",
-           "unquote", "write_infotext"]  # fmt: skip
+__all__ = ["MAX_CHARACTERS", "Infotext", "InfotextLabels", "form_values", "join_infotext", "lost_fields", "quote",
+           "read_infotext", "unquote", "write_infotext"]  # fmt: skip
 
 NEGATIVE = "Negative prompt:"
 LEAST_FIELDS = 3  # of a last line that is taken for the parameters
+MAX_CHARACTERS = 2 << 20  # of a text that is taken apart; twenty times the longest prompt
 # A value is quoted if it holds a comma, a line break or a colon. The name is bounded so that a prompt of one very long
 # line is read in linear time.
 _FIELD = re.compile(r'(\w[\w \-/]{1,80}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
@@ -53,12 +54,12 @@ def join_infotext(info: Infotext) -> str:
 
 
 def read_infotext(text: str) -> Infotext:
-    """Take a parameters text apart as AUTOMATIC1111 does; any text is accepted.
+    """Take a parameters text apart as AUTOMATIC1111 does; any text is accepted, and cut at MAX_CHARACTERS.
 
     The last line holds the parameters if it has at least three `name: value`; lines from the first "Negative prompt:"
     on are the negative prompt.
     """
-    *lines, last = text.strip().split("\n")
+    *lines, last = text[:MAX_CHARACTERS].strip().split("\n")
     found = _FIELD.findall(last)
     if len(found) < LEAST_FIELDS:
         lines.append(last)

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modules.core.errors import MetadataError
-from modules.core.infotext import Infotext, join_infotext
+from modules.core.infotext import MAX_CHARACTERS, Infotext, join_infotext, read_infotext
 from modules.core.infotext_fields import number
 
 Texts = Mapping[str, str]
-MAX_JSON_CHARACTERS = 4 << 20  # some ten times that in memory; graphs of a thousand nodes have half a million
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +55,19 @@ def reader(name: str, *, label: str, rank: int = 1000) -> Callable[[Callable[[Te
 
 def parsed(text: str, what: str) -> Any:
     """JSON of untrusted origin. Raises MetadataError, whose sentence begins with `what`, for all that is none."""
-    if len(text) > MAX_JSON_CHARACTERS:
-        raise MetadataError(f"{what} is longer than {MAX_JSON_CHARACTERS >> 20} million characters and is not read.")
+    _refuse_long(text, what)
     try:
         return json.loads(text)
     except RecursionError:
         raise MetadataError(f"{what} is nested too deeply to be read.") from None
     except ValueError as error:
         raise MetadataError(f"{what} is not readable: {str(error)[:200]}.") from None
+
+
+def taken_apart(text: str) -> Infotext:
+    """A text in AUTOMATIC1111's format. Raises MetadataError where it is too long for one."""
+    _refuse_long(text, "The parameters text")
+    return read_infotext(text)
 
 
 def parsed_object(text: str, what: str) -> dict[str, Any]:
@@ -138,6 +142,11 @@ def sampler_label(name: str) -> tuple[str, str]:
 def schedule_label(name: str) -> str:
     """AUTOMATIC1111's label of a schedule; a name that it does not have stays as it is."""
     return _SCHEDULES.get(name.lower(), name)
+
+
+def _refuse_long(text: str, what: str) -> None:
+    if len(text) > MAX_CHARACTERS:
+        raise MetadataError(f"{what} is longer than {MAX_CHARACTERS >> 20} million characters and is not read.")
 
 
 def _words(value: object) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from modules.core.infotext import read_infotext
-from modules.core.metadata import Reading, Texts, reader
+from modules.core.metadata import Reading, Texts, reader, taken_apart
 
 
 @reader("automatic1111", label="AUTOMATIC1111", rank=900)
@@ -12,7 +11,7 @@ def automatic1111(texts: Texts) -> Reading | None:
     text = texts.get("parameters", "").strip()
     if not text or (text.startswith("{") and text.endswith("}")):
         return None
-    info = read_infotext(text)
+    info = taken_apart(text)
     version = info.fields.get("Version", "")
     own = version.startswith("v") and version[1:2].isdigit()
     return Reading(program=f"AUTOMATIC1111 {version}" if own else "AUTOMATIC1111's format", info=info, text=text)

@@ -6,8 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from modules.core.infotext import read_infotext
-from modules.core.metadata import Fields, Reading, Texts, model_name, parsed_object, plain, reader, reading
+from modules.core.metadata import Fields, Reading, Texts, model_name, parsed_object, plain, reader, reading, taken_apart
 
 _OWN = ('"base_model"', '"guidance_scale"', '"performance"')  # keys that no other program's JSON has together
 
@@ -19,7 +18,7 @@ def fooocus(texts: Texts) -> Reading | None:
         return _own(text) if "fooocus_scheme" in texts or all(key in text for key in _OWN) else None
     if "Fooocus" not in text:
         return None
-    info = read_infotext(text)
+    info = taken_apart(text)
     version = info.fields.get("Version", "")
     if not version.startswith("Fooocus"):
         return None

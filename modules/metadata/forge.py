@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from modules.core.infotext import read_infotext
-from modules.core.metadata import Reading, Texts, reader
+from modules.core.metadata import Reading, Texts, reader, taken_apart
 
 
 @reader("forge", label="Forge", rank=100)
@@ -11,7 +10,7 @@ def forge(texts: Texts) -> Reading | None:
     text = texts.get("parameters", "").strip()
     if ": f" not in text:  # before the text is taken apart: most have no such version
         return None
-    info = read_infotext(text)
+    info = taken_apart(text)
     version = info.fields.get("Version", "")
     if version[:1] != "f" or not version[1:2].isdigit():
         return None

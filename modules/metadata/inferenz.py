@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from modules.core.infotext import read_infotext
-from modules.core.metadata import Reading, Texts, parsed_object, plain, reader
+from modules.core.metadata import Reading, Texts, parsed_object, plain, reader, taken_apart
 
 
 @reader("inferenz", label="Inferenz", rank=10)
@@ -14,4 +13,4 @@ def inferenz(texts: Texts) -> Reading | None:
     engine = values.get("engine")
     version = plain(engine.get("version")) if isinstance(engine, dict) else ""
     text = texts.get("parameters", "").strip()
-    return Reading(program=f"Inferenz {version}".strip(), info=read_infotext(text), text=text)
+    return Reading(program=f"Inferenz {version}".strip(), info=taken_apart(text), text=text)

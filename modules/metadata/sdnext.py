@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from modules.core.infotext import Infotext, read_infotext
-from modules.core.metadata import Reading, Texts, model_name, reader
+from modules.core.infotext import Infotext
+from modules.core.metadata import Reading, Texts, model_name, reader, taken_apart
 
 _OURS = {"CFG Scale": "CFG scale", "Guidance": "CFG scale", "Sampler name": "Sampler"}  # its name -> AUTOMATIC1111's
 
@@ -14,7 +14,7 @@ def sdnext(texts: Texts) -> Reading | None:
     text = texts.get("parameters", "").strip()
     if not any(sign in text for sign in ("SD.Next", "SDNext", "Backend:", "Operations:")):
         return None
-    info = read_infotext(text)
+    info = taken_apart(text)
     app = info.fields.get("App", "").replace(" ", "").lower()
     if app not in ("sd.next", "sdnext") and not {"Backend", "Operations"} & info.fields.keys():
         return None

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.core.errors import RequestError
-from modules.core.generation import GenerationPlan, parse_plan, plan_json
+from modules.core.generation import MAX_PROMPT_CHARACTERS, GenerationPlan, parse_plan, plan_json
 from modules.core.infotext import InfotextLabels, form_values, read_infotext, write_infotext
 from modules.imaging.formats import SaveFormat
 from modules.imaging.pictures import picture_facts
@@ -25,6 +25,7 @@ from modules.imaging.pictures import picture_facts
 CHUNK = "inferenz"
 SCHEMA = 1
 HASH_DIGITS = 10  # AutoV2
+MOST_INFOTEXT = 300_000  # characters that the history keeps: two of the longest prompts, and parameters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,9 +136,9 @@ def contents(width: int, height: int, texts: Mapping[str, str]) -> Contents:
     info = read_infotext(infotext)
     form = form_values(info)
     classic = {
-        "infotext": infotext,
-        "prompt": info.prompt,
-        "negative_prompt": info.negative_prompt,
+        "infotext": infotext[:MOST_INFOTEXT],
+        "prompt": info.prompt[:MAX_PROMPT_CHARACTERS],
+        "negative_prompt": info.negative_prompt[:MAX_PROMPT_CHARACTERS],
         "checkpoint": info.fields.get("Model", ""),
         "sampler": info.fields.get("Sampler", ""),
         "steps": form.get("steps", 0),

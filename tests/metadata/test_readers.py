@@ -176,6 +176,12 @@ def test_broken_texts_say_whose_they_are_and_what_is_wrong(texts: dict[str, str]
     assert beside.text in ("", CLASSIC)
 
 
+def test_a_text_that_is_too_long_is_not_taken_apart() -> None:
+    found = read(parameters="a b: c, " * 300_000)
+    assert (found.text, dict(found.info.fields)) == ("", {})
+    assert "longer than 2 million" in found.notes[0]
+
+
 def test_values_of_any_kind_raise_nothing() -> None:
     chance = random.Random(0)
     oddities: list[Any] = [None, [], {}, [[]], True, -1, 1e999, "x", 10**400, {"caption": 1}, [{"prompt": []}], "\0"]

@@ -125,3 +125,8 @@ def test_impossible_numbers_are_bounded(values: dict[str, Any]) -> None:
     assert 0 <= read.index <= 2**31
     assert read.created is None or read.created < 1e11
     assert len(read.job) <= 200
+
+
+def test_a_flood_of_text_is_cut() -> None:
+    read = contents(8, 9, {"parameters": "x" * 5_000_000})
+    assert (len(read.prompt), len(read.infotext)) == (100_000, 300_000)
