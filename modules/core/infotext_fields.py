@@ -275,3 +275,14 @@ def _other_options(fields: Mapping[str, str]) -> tuple[InfotextField, ...]:
     return tuple(
         InfotextField(name=OTHER_OPTION + name, write=lambda _: None, read=_into("options", name)) for name in names
     )
+
+
+def said_by(fields: Mapping[str, str]) -> dict[str, str]:
+    """Request field -> the infotext's field that says it; of a name and a hash, the name."""
+    found: dict[str, str] = {}
+    for each in FIELDS:
+        if each.name in fields and each.read is not None:
+            for name in each.read(fields[each.name]) or ():
+                if name not in found or not each.name.endswith("hash"):
+                    found[name] = each.name
+    return found

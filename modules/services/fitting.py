@@ -11,15 +11,10 @@ from modules.core.checkpoint import ModelInfo
 from modules.core.errors import CheckpointError, RequestError
 from modules.core.generation import parse_request
 from modules.core.infotext import Infotext, form_values, lost_fields
+from modules.core.infotext_fields import said_by
 from modules.core.plugin import Registry
 from modules.core.sampling import Sampler, Schedule
 
-# Request's field -> the infotext's fields that say it, for telling what was not taken
-_SAID_BY: Mapping[str, tuple[str, ...]] = {
-    "steps": ("Steps",), "cfg_scale": ("CFG scale",), "seed": ("Seed",), "width": ("Size",), "height": ("Size",),
-    "clip_skip": ("Clip skip",), "sampler": ("Sampler",), "schedule": ("Schedule type", "Sampler"),
-    "checkpoint": ("Model", "Model hash"), "vae": ("VAE", "VAE hash"), "emphasis": ("Emphasis",),
-}  # fmt: skip
 MOST_MISSED = 40  # fields that are told of
 MOST_CHARACTERS = 200  # of a value that is told of
 
@@ -41,10 +36,15 @@ class Missed:
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """values: of a request, sampler and schedule by registry name, models by their name in the catalog."""
+    """values: of a request, sampler and schedule by registry name, models by their name in the catalog.
+
+    said: those of them that a field of the infotext says, and which one; the others are prompts, or are meant by what
+    it leaves out.
+    """
 
     values: Mapping[str, Any] = field(default_factory=dict)
     missed: tuple[Missed, ...] = ()
+    said: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,7 @@ class Fitting:
     def fit(self, info: Infotext) -> Fitted:
         """Never raises: what cannot be used is left out of `values` and named in `missed`."""
         values = form_values(info)
+        said = said_by(info.fields)
         missed = list(lost_fields(info))
         for name, read in self._names(info).items():
             if name in values:
@@ -65,17 +66,17 @@ class Fitting:
                     values[name] = read(values[name])
                 except (RequestError, CheckpointError):
                     del values[name]
-                    missed += _said(info, name)
+                    missed += [said[name]] if name in said else []
         for name in tuple(values):
             try:
                 parse_request({name: values[name]})
-            except RequestError as error:
+            except RequestError:  # out of range, or a prompt that is too long
                 del values[name]
-                # A prompt that is too long, or a field that requests do not have yet
-                missed += _said(info, name) or ([error.field] if name in ("prompt", "negative_prompt") else [])
+                missed.append(said.get(name, name))
         missed += self._options(values)
         told = [Missed(name=name, value=info.fields.get(name, "")[:MOST_CHARACTERS]) for name in dict.fromkeys(missed)]
-        return Fitted(values=values, missed=tuple(told[:MOST_MISSED]))
+        kept = {name: label for name, label in said.items() if name in values}
+        return Fitted(values=values, missed=tuple(told[:MOST_MISSED]), said=kept)
 
     def _options(self, values: dict[str, Any]) -> list[str]:
         """Leaves options that sampler and schedule have not, and returns the others' names."""
@@ -121,7 +122,3 @@ class Fitting:
             if info.supported:
                 return info.name
         raise problem
-
-
-def _said(info: Infotext, name: str) -> list[str]:
-    return [label for label in _SAID_BY.get(name, ()) if label in info.fields][:1]

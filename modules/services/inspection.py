@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ class Inspector:
             return fitted
         # Our own chunk has the prompts without loss
         exact = {"prompt": made.prompt, "negative_prompt": made.negative_prompt}
-        return Fitted(values={**fitted.values, **exact}, missed=fitted.missed)
+        return replace(fitted, values={**fitted.values, **exact})
 
 
 def inspection_json(found: Inspection) -> dict[str, Any]:
@@ -106,11 +106,12 @@ def inspection_json(found: Inspection) -> dict[str, Any]:
 
 
 def fitted_json(fitted: Fitted) -> dict[str, Any]:
-    """{"values", "missed"} for a browser's form."""
+    """{"values", "missed", "said"} for a browser's form."""
     values = dict(fitted.values)
     if "seed" in values:
         values["seed"] = str(values["seed"])
-    return {"values": values, "missed": [{"name": each.name, "value": each.value} for each in fitted.missed]}
+    missed = [{"name": each.name, "value": each.value} for each in fitted.missed]
+    return {"values": values, "missed": missed, "said": dict(fitted.said)}
 
 
 def _hidden(source: Path | bytes) -> tuple[dict[str, str], str]:

@@ -36,7 +36,8 @@ def test_options_are_typed_sent_and_reused(open_page: OpenPage, app: App) -> Non
     page.fill("[data-option=s_noise]", "99")
     assert page.inner_text(".option:has([data-option=s_noise]) .inf-note") == "From 0 to 2."
     page.fill("[data-option=s_noise]", "")
-    page.select_option("#options-fields select", "true")
+    page.select_option("[data-choice=discard_penultimate]", "Yes")
+    page.select_option("[data-choice=emphasis]", "No norm")
     page.wait_for_timeout(300)
     assert page.is_visible("[data-section=options] .dot")
     page.fill("#prompt textarea", "a red apple")
@@ -47,6 +48,7 @@ def test_options_are_typed_sent_and_reused(open_page: OpenPage, app: App) -> Non
     assert job is not None
     assert job.plan.options == {"eta": 0.5, "s_noise": 1.0}
     assert (job.plan.schedule_options["rho"], job.plan.discard_penultimate) == (5.0, True)
+    assert job.plan.emphasis == "No norm"
     choose(page, "sampler", "DPM++ 2M")  # which has none of its own: what was typed for the other is not sent
     assert names(page) == ["sigma_min", "sigma_max", "rho"]
     page.fill("[data-option=rho]", "")
@@ -54,6 +56,7 @@ def test_options_are_typed_sent_and_reused(open_page: OpenPage, app: App) -> Non
     page.click("#action-reuse")
     page.wait_for_function("document.querySelector('[data-option=rho]')?.value === '5'")
     page.wait_for_function("document.querySelector('[data-option=eta]')?.value === '0.5'")
+    assert page.input_value("[data-choice=emphasis]") == "No norm"
     page.reload()  # the section stays open, the values are part of the form
     page.wait_for_selector("#options-fields", state="visible")
     page.wait_for_function("document.querySelector('[data-option=eta]')?.value === '0.5'")

@@ -73,6 +73,7 @@ def test_the_arrow_takes_a_pasted_text(open_page: OpenPage) -> None:
     page.fill("#prompt textarea", CLASSIC)
     page.click("#paste")
     filled(page)
+    assert page.input_value("#clip-skip input") == "1"
     assert "Not taken: Hires upscale: 2" in page.inner_text(".toast")
     page.click("#paste")
     page.wait_for_selector("text=There are no parameters in the prompt.")

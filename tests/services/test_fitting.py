@@ -56,6 +56,15 @@ def test_names_become_those_of_this_installation() -> None:
     }  # fmt: skip
 
 
+def test_it_is_known_which_field_says_what() -> None:
+    found = fit(GOOD + ", VAE hash: mse, VAE: mse.pt, Emphasis: No norm")
+    assert found.said == {
+        "steps": "Steps", "sampler": "Sampler", "schedule": "Sampler", "cfg_scale": "CFG scale", "seed": "Seed",
+        "width": "Size", "height": "Size", "checkpoint": "Model", "vae": "VAE", "emphasis": "Emphasis",
+    }  # fmt: skip
+    assert "clip_skip" not in found.said
+
+
 def test_the_name_stands_in_for_a_hash_that_is_not_known() -> None:
     line = GOOD.replace("abcdef0123", "9999999999").replace("Model: other", "Model: v1-5")
     assert fit(line).values["checkpoint"] == "folder/v1-5"

@@ -133,7 +133,7 @@ export function reuse(record, only = null) {
   const seed = record.seed === null ? null : String(record.seed); // other programs' pictures may not say
   const all = {
     prompt: record.prompt, negative_prompt: record.negative_prompt, sampler: plan.sampler, schedule: plan.schedule, steps: record.steps,
-    width: record.width, height: record.height, cfg_scale: plan.cfg_scale, clip_skip: plan.clip_skip, seed, checkpoint: plan.checkpoint_name, options: plan.options ?? {}, schedule_options: plan.schedule_options, discard_penultimate: plan.discard_penultimate,
+    width: record.width, height: record.height, cfg_scale: plan.cfg_scale, clip_skip: plan.clip_skip, seed, checkpoint: plan.checkpoint_name, options: plan.options ?? {}, schedule_options: plan.schedule_options, discard_penultimate: plan.discard_penultimate, emphasis: plan.emphasis,
   };
   fill(only ? Object.fromEntries(only.map((name) => [name, all[name]])) : all);
 }

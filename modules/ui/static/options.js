@@ -1,15 +1,17 @@
-// The options of the chosen sampler and schedule. The form keeps them in one field, as JSON of what differs from its
-// default: {options: {eta: 0.5}, schedule_options: {rho: 5}, discard_penultimate: true}.
+// The options of the chosen sampler and schedule, and what else few change. The form keeps them in one field, as JSON of
+// what differs from its default: {options: {eta: 0.5}, schedule_options: {rho: 5}, discard_penultimate: true, emphasis: "None"}.
 
 import { boot, bus, t } from "./live.js";
 import { h, mount } from "./dom.js";
 import { current, fill } from "./form.js";
 
-const KINDS = ["options", "schedule_options"];
+export const PACKED = ["options", "schedule_options", "discard_penultimate", "emphasis"];
+const KINDS = PACKED.slice(0, 2);
+const EMPHASIS = ["Original", "No norm", "Ignore", "None"];
 let place = null;
 let drawn = "";
 
-const kept = () => ({ options: {}, schedule_options: {}, discard_penultimate: null, ...JSON.parse(current().sampler_options || "{}") });
+const kept = () => ({ options: {}, schedule_options: {}, discard_penultimate: null, emphasis: null, ...JSON.parse(current().sampler_options || "{}") });
 
 // Whose options they are: Automatic is the sampler's own schedule.
 function owners(values = current()) {
@@ -23,14 +25,14 @@ export function applicable() {
   const mine = owners();
   const values = kept();
   const of = (kind) => Object.fromEntries(Object.entries(values[kind]).filter(([name]) => name in mine[kind]));
-  return { options: of("options"), schedule_options: of("schedule_options"), discard_penultimate: values.discard_penultimate };
+  return { options: of("options"), schedule_options: of("schedule_options"), discard_penultimate: values.discard_penultimate, emphasis: values.emphasis };
 }
 
 // The form's field for what an infotext or a record says; sampler and schedule as they will be then.
 export function packed(wanted, values) {
   const mine = owners({ ...current(), ...values });
   const of = (kind) => Object.fromEntries(Object.entries(wanted[kind] ?? {}).filter(([name, value]) => mine[kind][name] && mine[kind][name].default !== value));
-  return pack({ options: of("options"), schedule_options: of("schedule_options"), discard_penultimate: wanted.discard_penultimate ?? null });
+  return pack({ options: of("options"), schedule_options: of("schedule_options"), discard_penultimate: wanted.discard_penultimate ?? null, emphasis: wanted.emphasis ?? null });
 }
 
 function pack(values) {
@@ -66,12 +68,12 @@ function number(kind, name, option) {
   return h("label", { class: "option" }, h("code", {}, name), input, note);
 }
 
-function discard() {
-  const chosen = kept().discard_penultimate;
-  const entry = (value, label) => h("option", { value, selected: String(chosen) === value }, label);
-  const select = h("select", { onchange: () => fill({ sampler_options: pack({ ...kept(), discard_penultimate: { null: null, true: true, false: false }[select.value] }) }) },
-    entry("null", t("options.automatic")), entry("true", t("options.yes")), entry("false", t("options.no")));
-  return h("label", { class: "option wide" }, h("span", {}, t("options.discard")), select);
+// name: of a value of kept(); entries: [value, label]
+function choice(name, label, entries) {
+  const chosen = kept()[name];
+  const select = h("select", { "data-choice": name, onchange: () => fill({ sampler_options: pack({ ...kept(), [name]: entries[select.selectedIndex][0] }) }) },
+    entries.map(([value, text]) => h("option", { selected: value === chosen }, text)));
+  return h("label", { class: "option wide" }, h("span", {}, label), select);
 }
 
 function draw() {
@@ -83,7 +85,9 @@ function draw() {
   drawn = key;
   place.dataset.owners = JSON.stringify(mine);
   const fields = KINDS.flatMap((kind) => Object.entries(mine[kind]).map(([name, option]) => number(kind, name, option)));
-  place.replaceChildren(...fields, discard());
+  place.replaceChildren(...fields,
+    choice("discard_penultimate", t("options.discard"), [[null, t("options.automatic")], [true, t("options.yes")], [false, t("options.no")]]),
+    choice("emphasis", t("setting.emphasis"), [[null, t("options.setting")], ...EMPHASIS.map((mode) => [mode, mode])]));
 }
 
 export function start() {

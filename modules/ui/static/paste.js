@@ -1,18 +1,22 @@
 // Filling the form from a parameters text: the arrow at the prompt, and whatever else has such a text.
 
-import { api, t } from "./live.js";
+import { api, boot, t } from "./live.js";
 import { mount } from "./dom.js";
 import { fill, reuse } from "./form.js";
 import { shownRecord } from "./canvas.js";
+import { PACKED } from "./options.js";
 import { complain, toast } from "./toast.js";
 
 const typed = () => document.querySelector("#prompt textarea")?.value.trim() ?? "";
 
 // Puts what was read into the form and says what was not taken.
-export function take({ values, missed }) {
+export function take({ values, missed, said }) {
   fill(values);
-  if (!missed.length) return toast(t("paste.done"));
-  const names = missed.map(({ name, value }) => (value ? `${name}: ${value}` : name)).join(", ");
+  // What a job can be asked for, and this form has no field for
+  const beyond = Object.entries(said).filter(([name]) => !boot.fields.includes(name) && !PACKED.includes(name)).map(([name, label]) => ({ name: label, value: values[name] }));
+  const left = [...missed, ...beyond];
+  if (!left.length) return toast(t("paste.done"));
+  const names = left.map(({ name, value }) => (value ? `${name}: ${value}` : name)).join(", ");
   return toast(t("paste.missed", { names }), { seconds: 10 });
 }
 
