@@ -78,7 +78,16 @@ def pictures_router(app: App, labels: Labels) -> APIRouter:
 
 
 # What of a picture's plan a form can take
-REUSED = ("sampler", "schedule", "cfg_scale", "clip_skip", "options", "schedule_options", "discard_penultimate", "emphasis")
+REUSED = (
+    "sampler",
+    "schedule",
+    "cfg_scale",
+    "clip_skip",
+    "options",
+    "schedule_options",
+    "discard_penultimate",
+    "emphasis",
+)
 
 
 def record_json(record: PictureRecord, labels: Labels) -> dict[str, Any]:

@@ -162,6 +162,10 @@ class Sampler(Optioned):
     ODE, None for a stochastic one. evaluations: model calls per step (progress and prompt editing count them).
     schedule: what "Automatic" means for it. drop_penultimate: leave out the last sigma but one (AUTOMATIC1111's
     "discard penultimate sigma"). rank: place in the list.
+
+    own_levels: it asks at levels of its own, for which the schedule gives the two ends. adaptive: the number of steps
+    is its own, too. ends_at_zero False: the result keeps the noise of the smallest positive sigma. cfg_factor: what the
+    guidance scale is multiplied by.
     """
 
     name: str
@@ -173,6 +177,10 @@ class Sampler(Optioned):
     schedule: str = "normal"
     drop_penultimate: bool = False
     options: Mapping[str, Option] = field(default_factory=dict)
+    own_levels: bool = False
+    adaptive: bool = False
+    ends_at_zero: bool = True
+    cfg_factor: float = 1.0
     rank: int = 1000
 
     @property

@@ -1,4 +1,4 @@
-"""What several samplers do to the noise level of a step: ancestral steps and churn. No torch at run time."""
+"""What several samplers do to the noise level of a step: ancestral steps, churn, levels. No torch at run time."""
 
 from __future__ import annotations
 
@@ -43,6 +43,16 @@ class Churn:
         gamma = min(self.s_churn / steps, math.sqrt(2) - 1)
         sigma_hat = sigma * (1 + gamma)
         return x + noise.fresh() * (self.s_noise * math.sqrt(sigma_hat**2 - sigma**2)), sigma_hat
+
+
+def karras_levels(count: int, low: float, high: float, rho: float = 7.0) -> list[float]:
+    """`count` noise levels from `high` to `low`, even in sigma ** (1 / rho) (Karras et al. 2022, equation 5).
+
+    The ends are exact: a sampler that compares levels must not take a rounding for a step.
+    """
+    first, last = high ** (1 / rho), low ** (1 / rho)
+    between = [(first + index / (count - 1) * (last - first)) ** rho for index in range(1, count - 1)]
+    return [high, *between, low][:count]
 
 
 S_NOISE = SamplerOption(default=1.0, low=0.0, high=2.0)

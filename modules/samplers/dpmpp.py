@@ -45,7 +45,7 @@ def dpmpp_2m(x: Tensor, sigmas: Sequence[float], noise: Noise) -> Sampling:
     order=None,
     evaluations=2,
     schedule="karras",
-    aliases=("k_dpmpp_sde", "sample_dpmpp_sde", "dpm++_sde"),
+    aliases=("k_dpmpp_sde", "sample_dpmpp_sde", "dpmpp_sde_gpu", "dpm++_sde"),
     options={**ANCESTRAL_OPTIONS, "r": SamplerOption(default=0.5, low=0.05, high=0.95)},
     rank=20,
 )
@@ -80,7 +80,7 @@ def dpmpp_sde(
     label="DPM++ 2M SDE",
     order=None,
     schedule="exponential",
-    aliases=("k_dpmpp_2m_sde", "sample_dpmpp_2m_sde", "dpm++_2m_sde", "DPMSolver++ 2M SDE"),
+    aliases=("k_dpmpp_2m_sde", "sample_dpmpp_2m_sde", "dpmpp_2m_sde_gpu", "dpm++_2m_sde", "DPMSolver++ 2M SDE"),
     options={**ANCESTRAL_OPTIONS, "heun": SamplerOption(default=0, low=0, high=1, whole=True)},
     rank=30,
 )
@@ -107,4 +107,88 @@ def dpmpp_2m_sde(
         if eta > 0:
             x = x + noise.between(sigma, sigma_next) * (s_noise * sigma_next * math.sqrt(1 - decay**2))
         previous, h_last = denoised, h
+    return x
+
+
+@sampler(
+    "dpmpp_2m_sde_heun",
+    label="DPM++ 2M SDE Heun",
+    order=None,
+    schedule="exponential",
+    aliases=("k_dpmpp_2m_sde_heun", "sample_dpmpp_2m_sde_heun", "dpmpp_2m_sde_heun_gpu", "dpm++_2m_sde_heun"),
+    options=ANCESTRAL_OPTIONS,
+    rank=32,
+)
+def dpmpp_2m_sde_heun(
+    x: Tensor, sigmas: Sequence[float], noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0
+) -> Sampling:
+    """SDE-DPM-Solver++(2M) with the second-order term of Heun's method."""
+    return (yield from dpmpp_2m_sde.run(x, sigmas, noise, eta=eta, s_noise=s_noise, heun=1))
+
+
+@sampler(
+    "dpmpp_2s_a",
+    label="DPM++ 2S a",
+    order=None,
+    evaluations=2,
+    schedule="karras",
+    aliases=("k_dpmpp_2s_a", "dpmpp_2s_ancestral", "sample_dpmpp_2s_ancestral", "dpm++_2s_a"),
+    options=ANCESTRAL_OPTIONS,
+    rank=34,
+)
+def dpmpp_2s_ancestral(
+    x: Tensor, sigmas: Sequence[float], noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0
+) -> Sampling:
+    """DPM-Solver++(2S), algorithm 1 of the paper, down past the next noise level, then fresh noise back up to it."""
+    for step, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        denoised: Tensor = yield Query(x, sigma, step)
+        down, up = ancestral_step(sigma, sigma_next, eta)
+        if down == 0:
+            return denoised
+        sigma_mid = math.sqrt(sigma * down)
+        middle = (sigma_mid / sigma) * x + (1 - sigma_mid / sigma) * denoised
+        denoised = yield Query(middle, sigma_mid, step)
+        x = (down / sigma) * x + (1 - down / sigma) * denoised
+        if up > 0:
+            x = x + noise.fresh() * (s_noise * up)
+    return x
+
+
+@sampler(
+    "dpmpp_3m_sde",
+    label="DPM++ 3M SDE",
+    order=None,
+    schedule="exponential",
+    drop_penultimate=True,
+    aliases=("k_dpmpp_3m_sde", "sample_dpmpp_3m_sde", "dpmpp_3m_sde_gpu", "dpm++_3m_sde"),
+    options=ANCESTRAL_OPTIONS,
+    rank=36,
+)
+def dpmpp_3m_sde(
+    x: Tensor, sigmas: Sequence[float], noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0
+) -> Sampling:
+    """SDE-DPM-Solver++ with three answers to look back on: their quadratic in lambda takes the place of the line.
+
+    phi_2 and phi_3 are the exponential integrators' functions (Hochbruck and Ostermann 2010) of h * (1 + eta).
+    """
+    past: list[tuple[float, Tensor]] = []  # (h, denoised) of the last steps, newest first
+    for step, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        denoised: Tensor = yield Query(x, sigma, step)
+        if sigma_next == 0:
+            return denoised
+        h = math.log(sigma / sigma_next)
+        h_eta = h * (1 + eta)
+        x = math.exp(-h_eta) * x - math.expm1(-h_eta) * denoised
+        phi_2 = math.expm1(-h_eta) / h_eta + 1
+        if past:
+            slope = (denoised - past[0][1]) * (h / past[0][0])
+            if len(past) == 2:
+                r0, r1 = past[0][0] / h, past[1][0] / h
+                bend = (slope - (past[0][1] - past[1][1]) / r1) / (r0 + r1)
+                x = x + phi_2 * (slope + bend * r0) - (phi_2 / h_eta - 0.5) * bend
+            else:
+                x = x + phi_2 * slope
+        if eta > 0:
+            x = x + noise.between(sigma, sigma_next) * (s_noise * sigma_next * math.sqrt(-math.expm1(-2 * h * eta)))
+        past = [(h, denoised), *past][:2]
     return x

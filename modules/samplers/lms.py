@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from modules.core.quadrature import integral, lagrange
 from modules.core.sampling import Noise, Query, SamplerOption, Sampling, sampler
 
 if TYPE_CHECKING:
@@ -31,20 +32,7 @@ def lms(x: Tensor, sigmas: Sequence[float], noise: Noise, *, order: float = 4) -
         denoised = yield Query(x, sigma, step)
         slopes = [(x - denoised) / sigma, *slopes][: int(order)]
         nodes = [sigmas[step - back] for back in range(len(slopes))]
-        for weight, slope in zip(_weights(nodes, sigma, sigma_next), slopes, strict=True):
-            x = x + weight * slope
+        for j, slope in enumerate(slopes):
+            # Two points are exact for cubics, the most that four nodes give.
+            x = x + integral(partial(lagrange, nodes, j), sigma, sigma_next, points=2) * slope
     return x
-
-
-def _weights(nodes: Sequence[float], start: float, end: float) -> list[float]:
-    """The integrals over [start, end] of the Lagrange polynomials through `nodes`.
-
-    Gauss-Legendre quadrature with two points is exact for cubics, the most that four nodes give.
-    """
-    middle, half = (start + end) / 2, (end - start) / 2
-    points = (middle - half / math.sqrt(3), middle + half / math.sqrt(3))
-    return [half * sum(_lagrange(nodes, j, point) for point in points) for j in range(len(nodes))]
-
-
-def _lagrange(nodes: Sequence[float], j: int, at: float) -> float:
-    return math.prod((at - node) / (nodes[j] - node) for k, node in enumerate(nodes) if k != j)

@@ -25,7 +25,7 @@ History = Sequence[tuple[float, "Tensor"]]  # (lambda, denoised) of the steps so
         "order": SamplerOption(default=3, low=1, high=3, whole=True),
         "bh": SamplerOption(default=1, low=1, high=2, whole=True),
     },
-    rank=120,
+    rank=230,
 )
 def unipc(x: Tensor, sigmas: Sequence[float], noise: Noise, *, order: float = 3, bh: float = 1) -> Sampling:
     """UniPC-p of the denoised prediction, multistep, with lower orders at the first and last steps.

@@ -38,7 +38,13 @@ K_NAMES = {
     "dpmpp_2m": "sample_dpmpp_2m",
     "dpmpp_sde": "sample_dpmpp_sde",
     "dpmpp_2m_sde": "sample_dpmpp_2m_sde",
+    "dpmpp_2m_sde_heun": "sample_dpmpp_2m_sde",
+    "dpmpp_2s_a": "sample_dpmpp_2s_ancestral",
+    "dpmpp_3m_sde": "sample_dpmpp_3m_sde",
+    "dpm_fast": "sample_dpm_fast",
+    "dpm_adaptive": "sample_dpm_adaptive",
 }
+OWN_LEVELS = {"dpm_fast", "dpm_adaptive"}
 TRAINED = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 SPACING_STEPS = (1, 2, 5, 20, 50, 150)
 
@@ -57,8 +63,10 @@ def main(folder: Path) -> None:
             sigmas = torch.tensor(spacings[spacing][str(steps)])
             case = f"{spacing}/{steps}"
             for name in (*K_NAMES, *toy.VARIANTS):
-                # Its 2M SDE fails at a single step: a variable has no value yet.
-                if _kind(name) in K_NAMES and not (steps == 1 and "2m_sde" in name):
+                # Its 2M and 3M SDE fail at a single step: a variable has no value yet. DPM fast and adaptive go
+                # between two levels, of which a single step has one.
+                alone = "m_sde" in name or _kind(name) in OWN_LEVELS
+                if _kind(name) in K_NAMES and not (steps == 1 and alone):
                     result = _by_k_diffusion(sampling, name, sigmas, toy.VARIANTS.get(name, {}))
                     results["k-diffusion"].setdefault(name, {})[case] = result.flatten().tolist()
             for name, build in _SCHEDULERS.items():
@@ -146,16 +154,24 @@ class _Torch:
 def _by_k_diffusion(sampling: Any, name: str, sigmas: Tensor, options: Mapping[str, float]) -> Tensor:
     noise = toy.ToyNoise()
     keywords: dict[str, Any] = dict(options)
-    if keywords.pop("heun", 0):
+    if keywords.pop("heun", 0) or _kind(name) == "dpmpp_2m_sde_heun":
         keywords["solver_type"] = "heun"
-    if "sde" in name:
+    places: tuple[Any, ...] = (sigmas,)
+    if _kind(name) in OWN_LEVELS:
+        places = (float(sigmas[-2]), float(sigmas[0]), *([len(sigmas) - 1] if _kind(name) == "dpm_fast" else []))
+        keywords["noise_sampler"] = lambda sigma, following: noise.fresh() if options.get("eta") else 0.0
+    elif "sde" in name:
         keywords["noise_sampler"] = lambda sigma, following: noise.between(float(sigma), float(following))
     elif "_a" in name:
         keywords["noise_sampler"] = lambda sigma, following: noise.fresh()
     function = getattr(sampling, K_NAMES[_kind(name)])
     with patch.object(sampling, "torch", _Torch(noise)):
         result: Tensor = function(
-            lambda x, sigma: toy.denoise(x, float(sigma)), toy.start(float(sigmas[0])), sigmas, disable=True, **keywords
+            lambda x, sigma: toy.denoise(x, float(sigma)),
+            toy.start(float(sigmas[0])),
+            *places,
+            disable=True,
+            **keywords,
         )
     return result
 
@@ -165,6 +181,18 @@ def _ddim() -> Any:
 
 
 _UNIPC = {"prediction_type": "sample", "final_sigmas_type": "zero", "lower_order_final": True}
+
+
+def _sa_solver(
+    *, predictor: int = 3, corrector: int = 4, eta: float = 1.0, low: float = 0.63, high: float = 5.93
+) -> Any:
+    """Told by its sigmas, which stand for timesteps here, where to put noise in."""
+    return diffusers.SASolverScheduler(
+        **TRAINED, prediction_type="sample", predictor_order=predictor, corrector_order=corrector,
+        tau_func=lambda sigma: eta if low <= sigma <= high else 0.0,
+    )  # fmt: skip
+
+
 _SCHEDULERS: dict[str, Callable[[], Any]] = {
     "euler": lambda: diffusers.EulerDiscreteScheduler(**TRAINED, prediction_type="sample"),
     "heun": lambda: diffusers.HeunDiscreteScheduler(**TRAINED, prediction_type="sample"),
@@ -175,6 +203,9 @@ _SCHEDULERS: dict[str, Callable[[], Any]] = {
     "ddim+eta": _ddim,
     "unipc": lambda: diffusers.UniPCMultistepScheduler(**TRAINED, **_UNIPC, solver_order=3, solver_type="bh1"),
     "unipc+bh2": lambda: diffusers.UniPCMultistepScheduler(**TRAINED, **_UNIPC, solver_order=2, solver_type="bh2"),
+    "sa_solver": _sa_solver,
+    "sa_solver+ode": lambda: _sa_solver(eta=0.0),
+    "sa_solver+orders": lambda: _sa_solver(predictor=2, corrector=2, eta=0.5, low=0.1, high=1e6),
     # The boundary scalings off: c_skip = 0, c_out = 1.
     "lcm": lambda: diffusers.LCMScheduler(
         **TRAINED, prediction_type="sample", clip_sample=False, timestep_scaling=1e12
@@ -188,19 +219,28 @@ def _by_diffusers(scheduler: Any, sigmas: Tensor, options: Mapping[str, float]) 
         return _by_alphas(scheduler, sigmas, options)
     scheduler.set_timesteps(len(sigmas) - 1)
     exact = sigmas
-    if isinstance(scheduler, diffusers.UniPCMultistepScheduler):
-        # At sigma 0 its "bh1" is 0 times infinity; so near to it the last step is the same to 1e-11.
+    if isinstance(scheduler, diffusers.UniPCMultistepScheduler | diffusers.SASolverScheduler):
+        # At sigma 0 "bh1" and the exponentials are 0 times infinity; so near to it the last step is the same to 1e-11.
         exact = torch.cat([sigmas[:-1], torch.tensor([1e-12])])
     if isinstance(scheduler, diffusers.HeunDiscreteScheduler):
         exact = torch.cat([sigmas[:1], sigmas[1:-1].repeat_interleave(2), sigmas[-1:]])
     scheduler.sigmas, scheduler.timesteps = exact, torch.arange(len(exact) - 1, 0, -1).double()
+    if isinstance(scheduler, diffusers.SASolverScheduler):
+        scheduler.timesteps = exact[:-1]
+    noise = toy.ToyNoise()
+
+    def drawn(*_: Any, **__: Any) -> Any:
+        """It draws in every step, ours where noise is put in."""
+        return noise.fresh() if scheduler.tau_func(scheduler.timestep_list[-1]) else torch.zeros(toy.SHAPE)
+
     scheduler.set_begin_index(0)  # so that no place is looked up by these timesteps, which are mere numbers
     preserving = not isinstance(scheduler, diffusers.EulerDiscreteScheduler | diffusers.HeunDiscreteScheduler)
     x: Tensor = toy.start(float(sigmas[0])) / float(1 + preserving * sigmas[0] ** 2) ** 0.5
-    for index, t in enumerate(scheduler.timesteps):
-        sigma = float(exact[index])
-        denoised = toy.denoise(x * (1 + preserving * sigma**2) ** 0.5, sigma)
-        x = scheduler.step(denoised, t, x, return_dict=False)[0]
+    with patch("diffusers.schedulers.scheduling_sasolver.randn_tensor", drawn):
+        for index, t in enumerate(scheduler.timesteps):
+            sigma = float(exact[index])
+            denoised = toy.denoise(x * (1 + preserving * sigma**2) ** 0.5, sigma)
+            x = scheduler.step(denoised, t, x, return_dict=False)[0]
     return x
 
 

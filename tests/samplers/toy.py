@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +25,17 @@ VARIANTS: dict[str, dict[str, float]] = {
     "dpmpp_sde+eta": {"eta": 0.4, "s_noise": 0.9, "r": 0.3},
     "dpmpp_2m_sde+eta": {"eta": 0.4, "s_noise": 0.9},
     "dpmpp_2m_sde+heun": {"heun": 1},
+    "dpmpp_2m_sde_heun+eta": {"eta": 0.4, "s_noise": 0.9},
+    "dpmpp_2s_a+eta": {"eta": 0.4, "s_noise": 0.9},
+    "dpmpp_3m_sde+eta": {"eta": 0.4, "s_noise": 0.9},
+    "dpm_fast+eta": {"eta": 0.4, "s_noise": 0.9},
+    "dpm_adaptive+eta": {"eta": 0.4, "s_noise": 0.9},
+    "dpm_adaptive+order2": {"order": 2, "rtol": 0.02, "atol": 0.001, "h_init": 0.8},
+    "dpm_adaptive+pid": {"pcoeff": 0.3, "icoeff": 0.7, "dcoeff": 0.1, "accept_safety": 0.95, "rtol": 0.01},
     "ddim+eta": {"eta": 0.7},
+    "tcd+gamma": {"gamma": 0.7},
+    "sa_solver+ode": {"eta": 0.0},
+    "sa_solver+orders": {"predictor": 2, "corrector": 2, "eta": 0.5, "tau_low": 0.1, "tau_high": 1e6},
     "unipc+bh2": {"bh": 2, "order": 2},
 }
 
@@ -38,6 +49,17 @@ def denoise(x: Tensor, sigma: float) -> Tensor:
     """The ideal denoiser of data that are +1 or -1, blurred by a standard deviation of 0.5: smooth and not linear."""
     variance = 0.25 + sigma**2
     return (0.25 * x + sigma**2 * torch.tanh(x / variance)) / variance
+
+
+def unconditional(x: Tensor, sigma: float) -> Tensor:
+    """Another denoiser, for the samplers that ask for the answer without guidance, too."""
+    return denoise(x, sigma) - 0.3 * sigma / (1 + sigma)
+
+
+def answer(query: Query) -> Any:
+    """What a sampler is sent for its question."""
+    denoised = denoise(query.x, query.sigma)
+    return (denoised, unconditional(query.x, query.sigma)) if query.uncond else denoised
 
 
 class ToyNoise:
@@ -64,7 +86,7 @@ def drive(kind: Sampler, x: Tensor, sigmas: Sequence[float], **options: float) -
     asked = [next(sampling)]
     while True:
         try:
-            asked.append(sampling.send(denoise(asked[-1].x, asked[-1].sigma)))
+            asked.append(sampling.send(answer(asked[-1])))
         except StopIteration as end:
             result: Tensor = end.value
             return result, asked
