@@ -110,9 +110,6 @@ class Option:
     whole: bool = False
 
 
-SamplerOption = Option
-
-
 class Optioned:
     """What has a label and options: samplers and schedules."""
 

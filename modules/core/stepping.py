@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from modules.core.sampling import Noise, SamplerOption
+from modules.core.sampling import Noise, Option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,15 +55,15 @@ def karras_levels(count: int, low: float, high: float, rho: float = 7.0) -> list
     return [high, *between, low][:count]
 
 
-S_NOISE = SamplerOption(default=1.0, low=0.0, high=2.0)
-CHURN_OPTIONS: Mapping[str, SamplerOption] = MappingProxyType(
+S_NOISE = Option(default=1.0, low=0.0, high=2.0)
+CHURN_OPTIONS: Mapping[str, Option] = MappingProxyType(
     {
-        "s_churn": SamplerOption(default=0.0, low=0.0, high=100.0),
-        "s_tmin": SamplerOption(default=0.0, low=0.0, high=1e6),
-        "s_tmax": SamplerOption(default=1e6, low=0.0, high=1e6),  # 1e6: above the noise levels of every model
+        "s_churn": Option(default=0.0, low=0.0, high=100.0),
+        "s_tmin": Option(default=0.0, low=0.0, high=1e6),
+        "s_tmax": Option(default=1e6, low=0.0, high=1e6),  # 1e6: above the noise levels of every model
         "s_noise": S_NOISE,
     }
 )
-ANCESTRAL_OPTIONS: Mapping[str, SamplerOption] = MappingProxyType(
-    {"eta": SamplerOption(default=1.0, low=0.0, high=1.0), "s_noise": S_NOISE}
+ANCESTRAL_OPTIONS: Mapping[str, Option] = MappingProxyType(
+    {"eta": Option(default=1.0, low=0.0, high=1.0), "s_noise": S_NOISE}
 )

@@ -74,7 +74,7 @@ class Task:
             model=self.model, prompt=parts_of(without_tags(plan.prompt), evaluations),
             negative=stages_of(without_tags(plan.negative_prompt), evaluations),
             clip_skip=plan.clip_skip, emphasis=plan.emphasis,
-            width=plan.width, height=plan.height, cfg_scale=plan.cfg_scale, seed=plan.seeds[0],
+            width=plan.width, height=plan.height, cfg_scale=plan.cfg_scale * chosen.cfg_factor, seed=plan.seeds[0],
             strict=plan.strict, sigmas=sigmas, sample=sample, noise=picture_noise,
         )  # fmt: skip
 

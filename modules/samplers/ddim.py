@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from modules.core.sampling import Noise, Query, SamplerOption, Sampling, sampler
+from modules.core.sampling import Noise, Option, Query, Sampling, sampler
 from modules.core.stepping import ancestral_step
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     order=1,
     schedule="ddim",
     aliases=("k_ddim",),
-    options={"eta": SamplerOption(default=0.0, low=0.0, high=1.0)},
+    options={"eta": Option(default=0.0, low=0.0, high=1.0)},
     rank=210,
 )
 def ddim(x: Tensor, sigmas: Sequence[float], noise: Noise, *, eta: float = 0.0) -> Sampling:
@@ -44,7 +44,7 @@ def ddim(x: Tensor, sigmas: Sequence[float], noise: Noise, *, eta: float = 0.0) 
     schedule="ddim",
     cfg_factor=1 / 12.5,
     aliases=("ddim_cfg++", "k_ddim_cfgpp", "DDIM CFGpp"),
-    options={"eta": SamplerOption(default=0.0, low=0.0, high=1.0)},
+    options={"eta": Option(default=0.0, low=0.0, high=1.0)},
     rank=215,
 )
 def ddim_cfgpp(x: Tensor, sigmas: Sequence[float], noise: Noise, *, eta: float = 0.0) -> Sampling:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from modules.core.quadrature import integral, lagrange
-from modules.core.sampling import Noise, Query, SamplerOption, Sampling, sampler
+from modules.core.sampling import Noise, Option, Query, Sampling, sampler
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +26,7 @@ POINTS = 12  # of the quadrature: more change nothing up to 1e-12
     label="DEIS",
     order=3,
     aliases=("sample_deis", "DEIS multistep"),
-    options={"order": SamplerOption(default=3, low=1, high=4, whole=True)},
+    options={"order": Option(default=3, low=1, high=4, whole=True)},
     rank=150,
 )
 def deis(x: Tensor, sigmas: Sequence[float], noise: Noise, *, order: float = 3) -> Sampling:

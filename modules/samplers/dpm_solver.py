@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from modules.core.sampling import Noise, Query, SamplerOption, Sampling, sampler
+from modules.core.sampling import Noise, Option, Query, Sampling, sampler
 from modules.core.stepping import S_NOISE, ancestral_step
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-ETA = SamplerOption(default=0.0, low=0.0, high=1.0)
+ETA = Option(default=0.0, low=0.0, high=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,14 +88,14 @@ def dpm_fast(x: Tensor, sigmas: Sequence[float], noise: Noise, *, eta: float = 0
     ends_at_zero=False,
     aliases=("k_dpm_ad", "k_dpm_adaptive", "sample_dpm_adaptive"),
     options={
-        "order": SamplerOption(default=3, low=2, high=3, whole=True),
-        "rtol": SamplerOption(default=0.05, low=0.001, high=1.0),
-        "atol": SamplerOption(default=0.0078, low=0.0001, high=1.0),
-        "h_init": SamplerOption(default=0.05, low=0.001, high=1.0),
-        "pcoeff": SamplerOption(default=0.0, low=0.0, high=1.0),
-        "icoeff": SamplerOption(default=1.0, low=0.0, high=1.0),
-        "dcoeff": SamplerOption(default=0.0, low=0.0, high=1.0),
-        "accept_safety": SamplerOption(default=0.81, low=0.1, high=0.99),
+        "order": Option(default=3, low=2, high=3, whole=True),
+        "rtol": Option(default=0.05, low=0.001, high=1.0),
+        "atol": Option(default=0.0078, low=0.0001, high=1.0),
+        "h_init": Option(default=0.05, low=0.001, high=1.0),
+        "pcoeff": Option(default=0.0, low=0.0, high=1.0),
+        "icoeff": Option(default=1.0, low=0.0, high=1.0),
+        "dcoeff": Option(default=0.0, low=0.0, high=1.0),
+        "accept_safety": Option(default=0.81, low=0.1, high=0.99),
         "eta": ETA,
         "s_noise": S_NOISE,
     },

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from modules.core.sampling import Noise, Query, SamplerOption, Sampling, sampler
+from modules.core.sampling import Noise, Option, Query, Sampling, sampler
 from modules.core.stepping import ANCESTRAL_OPTIONS, ancestral_step
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def dpmpp_2m(x: Tensor, sigmas: Sequence[float], noise: Noise) -> Sampling:
     evaluations=2,
     schedule="karras",
     aliases=("k_dpmpp_sde", "sample_dpmpp_sde", "dpmpp_sde_gpu", "dpm++_sde"),
-    options={**ANCESTRAL_OPTIONS, "r": SamplerOption(default=0.5, low=0.05, high=0.95)},
+    options={**ANCESTRAL_OPTIONS, "r": Option(default=0.5, low=0.05, high=0.95)},
     rank=20,
 )
 def dpmpp_sde(
@@ -81,7 +81,7 @@ def dpmpp_sde(
     order=None,
     schedule="exponential",
     aliases=("k_dpmpp_2m_sde", "sample_dpmpp_2m_sde", "dpmpp_2m_sde_gpu", "dpm++_2m_sde", "DPMSolver++ 2M SDE"),
-    options={**ANCESTRAL_OPTIONS, "heun": SamplerOption(default=0, low=0, high=1, whole=True)},
+    options={**ANCESTRAL_OPTIONS, "heun": Option(default=0, low=0, high=1, whole=True)},
     rank=30,
 )
 def dpmpp_2m_sde(

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from modules.core.quadrature import integral
-from modules.core.sampling import Noise, Query, SamplerOption, Sampling, sampler
+from modules.core.sampling import Noise, Option, Query, Sampling, sampler
 from modules.core.stepping import S_NOISE
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ POINTS = 24  # of the quadrature: more change nothing up to 1e-12
     label="ER-SDE",
     order=None,
     aliases=("ER SDE", "sample_er_sde", "ER-SDE-Solver"),
-    options={"s_noise": S_NOISE, "order": SamplerOption(default=3, low=1, high=3, whole=True)},
+    options={"s_noise": S_NOISE, "order": Option(default=3, low=1, high=3, whole=True)},
     rank=250,
 )
 def er_sde(x: Tensor, sigmas: Sequence[float], noise: Noise, *, s_noise: float = 1.0, order: float = 3) -> Sampling:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from modules.core.quadrature import integral, lagrange
-from modules.core.sampling import Noise, Query, SamplerOption, Sampling, sampler
+from modules.core.sampling import Noise, Option, Query, Sampling, sampler
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     label="LMS",
     order=4,
     aliases=("k_lms", "sample_lms"),
-    options={"order": SamplerOption(default=4, low=1, high=4, whole=True)},
+    options={"order": Option(default=4, low=1, high=4, whole=True)},
     rank=60,
 )
 def lms(x: Tensor, sigmas: Sequence[float], noise: Noise, *, order: float = 4) -> Sampling:

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from modules.core.sampling import Noise, Query, SamplerOption, Sampling, sampler
+from modules.core.sampling import Noise, Option, Query, Sampling, sampler
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 # Adams-Bashforth on an even grid (Hairer, Norsett, Wanner 1993, III.1), newest slope first
 ADAMS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
-ORDER = SamplerOption(default=4, low=1, high=4, whole=True)
+ORDER = Option(default=4, low=1, high=4, whole=True)
 
 
 @sampler("plms", label="PLMS", order=2, schedule="ddim", aliases=("k_plms", "PNDM"), rank=220)

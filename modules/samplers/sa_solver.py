@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from modules.core.quadrature import integral, lagrange
-from modules.core.sampling import Noise, Query, SamplerOption, Sampling, sampler
+from modules.core.sampling import Noise, Option, Query, Sampling, sampler
 from modules.core.stepping import S_NOISE
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ Answers = Sequence[tuple[float, "Tensor"]]  # (lambda, denoised), newest first
     order=None,
     aliases=("sample_sa_solver", "sa-solver"),
     options={
-        "eta": SamplerOption(default=1.0, low=0.0, high=1.0),
+        "eta": Option(default=1.0, low=0.0, high=1.0),
         "s_noise": S_NOISE,
-        "tau_low": SamplerOption(default=TAU_LOW, low=0.0, high=1e6),
-        "tau_high": SamplerOption(default=TAU_HIGH, low=0.0, high=1e6),
-        "predictor": SamplerOption(default=3, low=1, high=4, whole=True),
-        "corrector": SamplerOption(default=4, low=1, high=4, whole=True),
+        "tau_low": Option(default=TAU_LOW, low=0.0, high=1e6),
+        "tau_high": Option(default=TAU_HIGH, low=0.0, high=1e6),
+        "predictor": Option(default=3, low=1, high=4, whole=True),
+        "corrector": Option(default=4, low=1, high=4, whole=True),
     },
     rank=260,
 )

@@ -8,7 +8,7 @@ from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from modules.core.sampling import Noise, NoiseLevels, Query, SamplerOption, Sampling, sampler
+from modules.core.sampling import Noise, NoiseLevels, Option, Query, Sampling, sampler
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     order=None,
     schedule="sgm_uniform",
     aliases=("sample_tcd",),
-    options={"gamma": SamplerOption(default=0.3, low=0.0, high=1.0)},
+    options={"gamma": Option(default=0.3, low=0.0, high=1.0)},
     rank=240,
 )
 def tcd(x: Tensor, sigmas: Sequence[float], noise: Noise, *, gamma: float = 0.3) -> Sampling:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from modules.core.sampling import Noise, Query, SamplerOption, Sampling, sampler
+from modules.core.sampling import Noise, Option, Query, Sampling, sampler
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,8 +22,8 @@ History = Sequence[tuple[float, "Tensor"]]  # (lambda, denoised) of the steps so
     schedule="sgm_uniform",
     aliases=("uni_pc", "k_unipc"),
     options={
-        "order": SamplerOption(default=3, low=1, high=3, whole=True),
-        "bh": SamplerOption(default=1, low=1, high=2, whole=True),
+        "order": Option(default=3, low=1, high=3, whole=True),
+        "bh": Option(default=1, low=1, high=2, whole=True),
     },
     rank=230,
 )

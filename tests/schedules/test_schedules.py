@@ -174,20 +174,15 @@ def test_automatic_is_the_samplers_own() -> None:
     known = samplers.registry()
     automatic = SCHEDULES["automatic"]
     meant = {name: schedules.for_sampler(kind, automatic, SCHEDULES).name for name, kind in known.items()}
-    assert meant == {
-        "dpmpp_2m": "karras",
-        "dpmpp_sde": "karras",
-        "dpmpp_2m_sde": "exponential",
-        "euler_a": "normal",
-        "euler": "normal",
-        "lms": "normal",
-        "heun": "normal",
-        "dpm2": "karras",
-        "dpm2_a": "karras",
-        "lcm": "normal",
-        "ddim": "ddim",
-        "unipc": "sgm_uniform",
-    }
+    others = {
+        **dict.fromkeys(
+            ("dpmpp_2m", "dpmpp_sde", "dpmpp_2s_a", "dpm2", "dpm2_a", "restart"), "karras"
+        ),
+        **dict.fromkeys(("dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde"), "exponential"),
+        **dict.fromkeys(("ddim", "ddim_cfgpp", "plms"), "ddim"),
+        **dict.fromkeys(("unipc", "tcd"), "sgm_uniform"),
+    }  # fmt: skip
+    assert meant == {name: others.get(name, "normal") for name in known}
     assert schedules.for_sampler(known["euler"], SCHEDULES["beta"], SCHEDULES) is SCHEDULES["beta"]
     with pytest.raises(LookupError, match="for_sampler"):
         automatic.run(20, LEVELS)
