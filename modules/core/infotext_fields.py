@@ -164,17 +164,21 @@ def _schedule_option(option: str, name: str) -> InfotextField:
     return InfotextField(name=name, write=write, read=_into("schedule_options", option))
 
 
-def _unipc_variant() -> InfotextField:
-    """UniPC's B(h): AUTOMATIC1111 says "bh1" and "bh2"."""
+def _worded_option(option: str, name: str, words: Mapping[float, str]) -> InfotextField:
+    """A field of one of UniPC's options that AUTOMATIC1111 has words for."""
 
     def write(made: Made) -> str | None:
-        value = made.options.get("bh") if made.plan.sampler == "unipc" else None
-        return None if value is None else f"bh{value:g}"
+        return words.get(made.options[option]) if made.plan.sampler == "unipc" and option in made.options else None
 
-    return InfotextField(
-        name="UniPC variant", write=write, option="bh",
-        read=lambda text: {"options": {"bh": float(text[2])}} if text in ("bh1", "bh2") else None,
-    )  # fmt: skip
+    def read(text: str) -> Mapping[str, Any] | None:
+        return next(({"options": {option: value}} for value, word in words.items() if word == text), None)
+
+    return InfotextField(name=name, write=write, read=read, option=option)
+
+
+def _skip_type(text: str) -> Mapping[str, Any] | None:
+    """Where UniPC's own steps lie: a schedule, here; even in time is its usual one."""
+    return {"logSNR": {"schedule": "Exponential"}, "time_uniform": {}}.get(text)
 
 
 def _told(name: str) -> InfotextField:
@@ -227,8 +231,10 @@ FIELDS: tuple[InfotextField, ...] = (
     _option("s_tmin", "Sigma tmin"),
     _option("s_tmax", "Sigma tmax"),
     _option("s_noise", "Sigma noise"),
-    _unipc_variant(),
+    _worded_option("bh", "UniPC variant", {1.0: "bh1", 2.0: "bh2", 3.0: "vary_coeff"}),
+    InfotextField(name="UniPC skip type", write=lambda made: None, read=_skip_type),
     _option("order", "UniPC order", "unipc"),
+    _worded_option("lower_order_final", "UniPC lower order final", {0.0: "False", 1.0: "True"}),
     # The dynamic prompts extension's names for what a prompt was drawn from
     InfotextField(name="Template", write=lambda made: made.plan.template, read=only()),
     InfotextField(name="Negative Template", write=lambda made: made.plan.negative_template, read=only()),

@@ -10,6 +10,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 from modules.core.errors import RequestError
@@ -235,10 +236,16 @@ def sigmas_for(
 ) -> tuple[float, ...]:
     """The sigmas a sampler runs on: the schedule's, less the penultimate one where that is to be left out.
 
-    As in AUTOMATIC1111, one step more is asked of the schedule then, so the number of steps stays as asked.
+    As in AUTOMATIC1111, one step more is asked of the schedule then, so the number of steps stays as asked. Raises
+    RequestError where the options leave no room for that many levels: samplers divide by the steps between them.
     """
     discard = chosen.drop_penultimate if choice.discard is None else choice.discard
-    if not discard:
-        return tuple(spacing.run(steps, levels, **choice.options))
-    sigmas = tuple(spacing.run(steps + 1, levels, **choice.options))
-    return (*sigmas[:-2], sigmas[-1])
+    sigmas = tuple(spacing.run(steps + discard, levels, **choice.options))
+    if not all(high > low for high, low in pairwise(sigmas)):
+        raise RequestError(
+            "schedule_options",
+            f"{spacing.label} cannot make {steps} different noise levels with these",
+            accepted=f"options nearer to their defaults, or fewer steps; this model has levels from "
+            f"{levels.sigma_min:.4g} to {levels.sigma_max:.4g}",
+        )
+    return (*sigmas[:-2], sigmas[-1]) if discard else sigmas

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     label="DDIM",
     order=1,
     schedule="ddim",
-    aliases=("k_ddim",),
+    aliases=("k_ddim", "sample_ddim", "DDIMScheduler"),
     options={"eta": Option(default=0.0, low=0.0, high=1.0)},
     rank=210,
 )

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@sampler("ddpm", label="DDPM", order=None, aliases=("sample_ddpm",), options={"s_noise": S_NOISE}, rank=205)
+@sampler(
+    "ddpm", label="DDPM", order=None, aliases=("sample_ddpm", "DDPMScheduler"), options={"s_noise": S_NOISE}, rank=205
+)
 def ddpm(x: Tensor, sigmas: Sequence[float], noise: Noise, *, s_noise: float = 1.0) -> Sampling:
     """The mean and the variance of q(x_next | x, x0), equations 6 and 7 of the paper divided by sqrt(alpha_bar).
 

@@ -25,7 +25,7 @@ POINTS = 12  # of the quadrature: more change nothing up to 1e-12
     "deis",
     label="DEIS",
     order=3,
-    aliases=("sample_deis", "DEIS multistep"),
+    aliases=("sample_deis", "DEIS multistep", "DEISMultistepScheduler"),
     options={"order": Option(default=3, low=1, high=4, whole=True)},
     rank=150,
 )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     evaluations=2,
     schedule="karras",
     drop_penultimate=True,
-    aliases=("k_dpm_2", "sample_dpm_2", "KDPM2"),
+    aliases=("k_dpm_2", "sample_dpm_2", "KDPM2", "KDPM2DiscreteScheduler"),
     options=CHURN_OPTIONS,
     rank=80,
 )
@@ -60,7 +60,14 @@ def dpm2(
     evaluations=2,
     schedule="karras",
     drop_penultimate=True,
-    aliases=("k_dpm_2_a", "k_dpm_2_ancestral", "sample_dpm_2_ancestral", "dpm_2_ancestral", "KDPM2 ancestral"),
+    aliases=(
+        "k_dpm_2_a",
+        "k_dpm_2_ancestral",
+        "sample_dpm_2_ancestral",
+        "dpm_2_ancestral",
+        "KDPM2 ancestral",
+        "KDPM2AncestralDiscreteScheduler",
+    ),
     options=ANCESTRAL_OPTIONS,
     rank=90,
 )

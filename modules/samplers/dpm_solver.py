@@ -82,7 +82,6 @@ def dpm_fast(x: Tensor, sigmas: Sequence[float], noise: Noise, *, eta: float = 0
     "dpm_adaptive",
     label="DPM adaptive",
     order=3,
-    evaluations=3,
     own_levels=True,
     adaptive=True,
     ends_at_zero=False,

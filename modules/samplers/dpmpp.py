@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     label="DPM++ 2M",
     order=2,
     schedule="karras",
-    aliases=("k_dpmpp_2m", "sample_dpmpp_2m", "dpm++_2m", "DPMSolver++ 2M"),
+    aliases=("k_dpmpp_2m", "sample_dpmpp_2m", "dpm++_2m", "DPMSolver++ 2M", "DPMSolverMultistepScheduler"),
     rank=10,
 )
 def dpmpp_2m(x: Tensor, sigmas: Sequence[float], noise: Noise) -> Sampling:
@@ -45,7 +45,7 @@ def dpmpp_2m(x: Tensor, sigmas: Sequence[float], noise: Noise) -> Sampling:
     order=None,
     evaluations=2,
     schedule="karras",
-    aliases=("k_dpmpp_sde", "sample_dpmpp_sde", "dpmpp_sde_gpu", "dpm++_sde"),
+    aliases=("k_dpmpp_sde", "sample_dpmpp_sde", "dpmpp_sde_gpu", "dpm++_sde", "DPMSolverSDEScheduler"),
     options={**ANCESTRAL_OPTIONS, "r": Option(default=0.5, low=0.05, high=0.95)},
     rank=20,
 )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     "euler",
     label="Euler",
     order=1,
-    aliases=("k_euler", "sample_euler", "euler discrete"),
+    aliases=("k_euler", "sample_euler", "euler discrete", "EulerDiscreteScheduler"),
     options=CHURN_OPTIONS,
     rank=50,
 )
@@ -45,7 +45,14 @@ def euler(
     "euler_a",
     label="Euler a",
     order=None,
-    aliases=("k_euler_a", "k_euler_ancestral", "sample_euler_ancestral", "euler_ancestral", "Euler ancestral discrete"),
+    aliases=(
+        "k_euler_a",
+        "k_euler_ancestral",
+        "sample_euler_ancestral",
+        "euler_ancestral",
+        "Euler ancestral discrete",
+        "EulerAncestralDiscreteScheduler",
+    ),
     options=ANCESTRAL_OPTIONS,
     rank=40,
 )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     label="Heun",
     order=2,
     evaluations=2,
-    aliases=("k_heun", "sample_heun"),
+    aliases=("k_heun", "sample_heun", "HeunDiscreteScheduler"),
     options=CHURN_OPTIONS,
     rank=70,
 )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@sampler("lcm", label="LCM", order=None, aliases=("k_lcm", "sample_lcm"), rank=200)
+@sampler("lcm", label="LCM", order=None, aliases=("k_lcm", "sample_lcm", "LCMScheduler"), rank=200)
 def lcm(x: Tensor, sigmas: Sequence[float], noise: Noise) -> Sampling:
     """Multistep consistency sampling (Luo et al. 2023, algorithm 3): jump to x0, add fresh noise, jump again.
 

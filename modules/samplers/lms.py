@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     "lms",
     label="LMS",
     order=4,
-    aliases=("k_lms", "sample_lms"),
+    aliases=("k_lms", "sample_lms", "LMSDiscreteScheduler"),
     options={"order": Option(default=4, low=1, high=4, whole=True)},
     rank=60,
 )

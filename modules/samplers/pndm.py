@@ -20,7 +20,7 @@ ADAMS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 2
 ORDER = Option(default=4, low=1, high=4, whole=True)
 
 
-@sampler("plms", label="PLMS", order=2, schedule="ddim", aliases=("k_plms", "PNDM"), rank=220)
+@sampler("plms", label="PLMS", order=2, schedule="ddim", aliases=("k_plms", "PNDM", "PNDMScheduler"), rank=220)
 def plms(x: Tensor, sigmas: Sequence[float], noise: Noise) -> Sampling:
     """PLMS as in Stable Diffusion's first code: four noise predictions; the first step is Heun's, and asks twice."""
     slopes: list[Tensor] = []  # newest first
@@ -36,7 +36,9 @@ def plms(x: Tensor, sigmas: Sequence[float], noise: Noise) -> Sampling:
     return x
 
 
-@sampler("ipndm", label="IPNDM", order=2, aliases=("sample_ipndm", "iPNDM"), options={"order": ORDER}, rank=140)
+@sampler(
+    "ipndm", label="IPNDM", order=2, aliases=("sample_ipndm", "IPNDMScheduler"), options={"order": ORDER}, rank=140
+)
 def ipndm(x: Tensor, sigmas: Sequence[float], noise: Noise, *, order: float = 4) -> Sampling:
     """Improved PNDM (Zhang and Chen 2022, DEIS, appendix H): the first steps are of lower order and ask once.
 

@@ -26,7 +26,7 @@ Answers = Sequence[tuple[float, "Tensor"]]  # (lambda, denoised), newest first
     "sa_solver",
     label="SA-Solver",
     order=None,
-    aliases=("sample_sa_solver", "sa-solver"),
+    aliases=("sample_sa_solver", "SASolverScheduler"),
     options={
         "eta": Option(default=1.0, low=0.0, high=1.0),
         "s_noise": S_NOISE,

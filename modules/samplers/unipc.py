@@ -20,18 +20,28 @@ History = Sequence[tuple[float, "Tensor"]]  # (lambda, denoised) of the steps so
     label="UniPC",
     order=3,
     schedule="sgm_uniform",
-    aliases=("uni_pc", "k_unipc"),
+    aliases=("uni_pc", "k_unipc", "UniPCMultistepScheduler"),
     options={
         "order": Option(default=3, low=1, high=3, whole=True),
-        "bh": Option(default=1, low=1, high=2, whole=True),
+        "bh": Option(default=1, low=1, high=3, whole=True),
+        "lower_order_final": Option(default=1, low=0, high=1, whole=True),
     },
     rank=230,
 )
-def unipc(x: Tensor, sigmas: Sequence[float], noise: Noise, *, order: float = 3, bh: float = 1) -> Sampling:
+def unipc(
+    x: Tensor,
+    sigmas: Sequence[float],
+    noise: Noise,
+    *,
+    order: float = 3,
+    bh: float = 1,
+    lower_order_final: float = 1,
+) -> Sampling:
     """UniPC-p of the denoised prediction, multistep, with lower orders at the first and last steps.
 
     The corrector (UniC) uses the answer that the next predictor (UniP) needs anyway, so it costs no evaluation.
-    bh: the paper's B(h), 1 for h ("bh1") and 2 for exp(h) - 1 ("bh2").
+    bh: the paper's B(h), 1 for h ("bh1") and 2 for exp(h) - 1 ("bh2"); 3 for UniPC_v ("vary_coeff"), which has none.
+    lower_order_final 0: the last steps are of as high an order as those before; the very last has no other than 1.
     """
     steps = len(sigmas) - 1
     history: list[tuple[float, Tensor]] = []
@@ -42,7 +52,7 @@ def unipc(x: Tensor, sigmas: Sequence[float], noise: Noise, *, order: float = 3,
             x = _update(before, sigma_before, sigma, history, bh, ahead=denoised)
         if sigma_next == 0:
             return denoised
-        p = min(int(order), step + 1, steps - step)
+        p = min(int(order), step + 1, steps - step if lower_order_final else steps)
         history = [*history, (-math.log(sigma), denoised)][-p:]
         before, sigma_before = x, sigma
         x = _update(x, sigma, sigma_next, history, bh)
@@ -63,19 +73,20 @@ def _update(
     if ahead is not None:
         ratios.append(1.0)
         differences.append(ahead - newest)
-    scale = -h if bh == 1 else math.expm1(-h)
+    scale = math.expm1(-h) if bh == 2 else -h
     x = (sigma_next / sigma) * x - math.expm1(-h) * newest
-    for weight, difference in zip(_weights(ratios, h, scale), differences, strict=True):
+    for weight, difference in zip(_weights(ratios, h, scale, exact=bh == 3), differences, strict=True):
         x = x - (scale * weight) * difference
     return x
 
 
-def _weights(ratios: Sequence[float], h: float, scale: float) -> list[float]:
+def _weights(ratios: Sequence[float], h: float, scale: float, *, exact: bool) -> list[float]:
     """The paper's a_m: sum over m of a_m * r_m**(k - 1) = k! * phi_(k+1)(-h) * -h / B(h), for k from 1 on.
 
-    For one unknown the paper's a_1 = 1/2 is exact enough (its appendix on UniPC-2) and what every implementation uses.
+    For one unknown the paper's a_1 = 1/2 is exact enough (its appendix on UniPC-2) and what every implementation uses;
+    for more, B(h) cancels. exact: solved for one as well, which is UniPC_v (the paper's appendix C).
     """
-    if len(ratios) == 1:
+    if len(ratios) == 1 and not exact:
         return [0.5]
     matrix, right = [], []
     phi = math.expm1(-h) / -h - 1

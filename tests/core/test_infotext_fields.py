@@ -104,6 +104,8 @@ def test_options_without_a_field_of_their_own_come_before_the_version() -> None:
         ({"sampler": "ddim", "options": {"eta": 1.0}}, "Eta DDIM: 1", {"eta": 1.0}),
         ({"options": {"s_churn": 4.0, "s_tmin": 0.1, "s_tmax": 9.0}}, "Sigma churn: 4, Sigma tmin: 0.1, Sigma tmax: 9",
          {"s_churn": 4.0, "s_tmin": 0.1, "s_tmax": 9.0}),
+        ({"sampler": "unipc", "options": {"bh": 3.0, "lower_order_final": 0.0}},
+         "UniPC variant: vary_coeff, UniPC lower order final: False", {"bh": 3.0, "lower_order_final": 0.0}),
         ({"sampler": "unipc", "options": {"bh": 2.0, "order": 2.0}}, "UniPC variant: bh2, UniPC order: 2",
          {"bh": 2.0, "order": 2.0}),
         ({"sampler": "lms", "options": {"order": 3.0}}, "Sampler option order: 3", {"order": 3.0}),
@@ -115,6 +117,21 @@ def test_options_of_the_sampler_are_written_as_automatic1111_does_and_read(
     written = write_infotext(plan(**values), LABELS, seed=1)
     assert f"RNG: CPU, {text}, Version" in written
     assert form_values(read_infotext(written))["options"] == read
+
+
+@pytest.mark.parametrize(
+    ("skip_type", "schedule", "lost"),
+    [
+        ("logSNR", "Exponential", ()),
+        ("time_uniform", "Automatic", ()),
+        ("time_quadratic", "Automatic", ("UniPC skip type",)),
+    ],
+)
+def test_unipcs_skip_type_is_a_schedule_here(skip_type: str, schedule: str, lost: tuple[str, ...]) -> None:
+    values, missed = request_values(
+        {"Sampler": "UniPC", "Schedule type": "Automatic", "UniPC skip type": skip_type, "UniPC variant": "vary_coeff"}
+    )
+    assert (values["schedule"], values["options"], missed) == (schedule, {"bh": 3.0}, lost)
 
 
 def test_options_of_the_schedule_are_written_as_automatic1111_does_and_read() -> None:

@@ -24,6 +24,38 @@ def alpha_bar(sigma: float) -> float:
     return 1 / (1 + sigma**2)
 
 
+def unipc_v(
+    x: Array, sigmas: Sequence[float], ask: Ask, draw: Draw, *, order: float = 3, lower_order_final: float = 1
+) -> Array:
+    """Zhao et al. 2023 with varying coefficients: the exact integral of the polynomial through the answers."""
+
+    def integrated(at: Array, sigma: float, following: float, answers: Sequence[tuple[float, Array]]) -> Array:
+        at = following / sigma * at
+        for j, (place, answer) in enumerate(answers):
+            others = [other for k, (other, _) in enumerate(answers) if k != j]
+
+            def integrand(lam: float, place: float = place, others: Sequence[float] = tuple(others)) -> float:
+                share = math.prod((lam - other) / (place - other) for other in others)
+                return following * math.exp(lam) * share
+
+            at = at + answer * quad(integrand, -math.log(sigma), -math.log(following), epsabs=1e-14, epsrel=1e-13)[0]
+        return at
+
+    steps = len(sigmas) - 1
+    answers: list[tuple[float, Array]] = []
+    begun: tuple[Array, float, int] | None = None
+    for i in range(steps):
+        answers.insert(0, (-math.log(sigmas[i]), ask(x, sigmas[i])[0]))
+        if begun is not None:
+            x = integrated(begun[0], begun[1], sigmas[i], answers[: begun[2] + 1])
+        if sigmas[i + 1] == 0:
+            return answers[0][1]
+        p = min(int(order), i + 1, steps - i) if lower_order_final else min(int(order), i + 1)
+        begun = (x, sigmas[i], p)
+        x = integrated(x, sigmas[i], sigmas[i + 1], answers[:p])
+    return x
+
+
 def ddpm(x: Array, sigmas: Sequence[float], ask: Ask, draw: Draw) -> Array:
     """Ho et al. 2020, algorithm 2 with the variance of equation 7."""
     x = x * math.sqrt(alpha_bar(sigmas[0]))

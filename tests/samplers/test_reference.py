@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +54,23 @@ def test_equals_its_paper(name: str, spacing: str) -> None:
     kind = samplers.registry()[name]
     for steps in toy.STEPS:
         sigmas = REFERENCE["spacings"][spacing][str(steps)]
-        assert _apart(kind, name, sigmas) <= 1e-9, steps
+        assert _apart(kind, name, sigmas) <= 1e-10, steps
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.7, 1.0])
 def test_tcd_equals_its_paper_for_every_gamma(gamma: float) -> None:
     sigmas = REFERENCE["spacings"]["normal"]["5"]
-    assert _apart(samplers.registry()["tcd"], "tcd", sigmas, gamma=gamma) <= 1e-9
+    assert _apart(samplers.registry()["tcd"], "tcd", sigmas, gamma=gamma) <= 1e-10
+
+
+@pytest.mark.parametrize("options", [{}, {"order": 2}, {"order": 2, "lower_order_final": 0}, {"lower_order_final": 0}])
+def test_unipc_with_varying_coefficients_equals_its_paper(options: dict[str, float]) -> None:
+    unipc = samplers.registry()["unipc"]
+    varying = replace(unipc, run=partial(unipc.run, bh=3))
+    for spacing in toy.SPACINGS:
+        for steps in toy.STEPS:
+            sigmas = REFERENCE["spacings"][spacing][str(steps)]
+            assert _apart(varying, "unipc_v", sigmas, **options) <= 1e-10, (spacing, steps)
 
 
 def _apart(kind: Sampler, name: str, sigmas: Sequence[float], **options: float) -> float:

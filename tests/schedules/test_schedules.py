@@ -19,6 +19,7 @@ from modules.schedules.align_your_steps import AYS_11, AYS_32, GITS
 
 LEVELS = NoiseLevels.scaled_linear()
 SCHEDULES = schedules.registry()
+EULER = samplers.registry()["euler"]
 SPACINGS = [kind for kind in SCHEDULES.values() if kind.name != schedules.AUTOMATIC]
 RECORDED: dict[str, Any] = json.loads(
     Path(__file__).parents[1].joinpath("samplers", "reference.json").read_text(encoding="utf-8")
@@ -33,8 +34,8 @@ def test_list_is_as_people_know_it() -> None:
     labels = [kind.label for kind in SCHEDULES.values()]
     assert labels == [
         "Automatic", "Uniform", "Karras", "Exponential", "Polyexponential", "SGM Uniform", "KL Optimal",
-        "Align Your Steps", "Align Your Steps GITS", "Align Your Steps 11", "Align Your Steps 32", "Simple", "Normal",
-        "DDIM", "Beta", "Turbo",
+        "Align Your Steps", "Simple", "Normal", "DDIM", "Beta", "Turbo", "Align Your Steps GITS", "Align Your Steps 11",
+        "Align Your Steps 32",
     ]  # fmt: skip
 
 
@@ -94,9 +95,10 @@ def test_tables_are_interpolated_in_log_sigma(name: str, family: str) -> None:
 
 
 def test_kl_optimal_is_even_in_the_arc_tangent() -> None:
-    angles = np.arctan(SCHEDULES["kl_optimal"].run(9, LEVELS)[:-1])
-    assert np.diff(angles) == pytest.approx([angles[1] - angles[0]] * 8, rel=1e-9)
-    assert np.tan(angles[[0, -1]]) == pytest.approx([LEVELS.sigma_max, LEVELS.sigma_min], rel=1e-9)
+    """AUTOMATIC1111's levels, of which the last, the smallest sigma, is 0 here."""
+    share = np.arange(10) / 9
+    wanted = np.tan(share * np.arctan(LEVELS.sigma_min) + (1 - share) * np.arctan(LEVELS.sigma_max))
+    assert SCHEDULES["kl_optimal"].run(9, LEVELS) == pytest.approx([*wanted[:-1], 0.0], rel=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' scheduler, numpy 2
@@ -145,6 +147,20 @@ def test_options_that_cannot_be() -> None:
         SCHEDULES["karras"].checked_options({"rho": 0})
     with pytest.raises(RequestError, match=r"schedule_options\.sigma_min"):
         SCHEDULES["ddim"].checked_options({"sigma_min": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("sgm_uniform", {"sigma_min": 0.001, "sigma_max": 0.02}),
+        ("polyexponential", {"rho": 100.0}),
+    ],
+)
+def test_options_that_leave_no_room_are_refused(name: str, options: dict[str, float]) -> None:
+    """A step between two equal levels would be a division by 0 in some sampler."""
+    with pytest.raises(RequestError, match="cannot make 50 different") as raised:
+        sigmas_for(EULER, SCHEDULES[name], 50, LEVELS, SpacingChoice(options=options))
+    assert "0.02917 to 14.61" in raised.value.accepted
 
 
 def test_leaving_out_the_penultimate_level_keeps_the_number_of_steps() -> None:
