@@ -79,15 +79,9 @@ def pictures_router(app: App, labels: Labels) -> APIRouter:
 
 # What of a picture's plan a form can take
 REUSED = (
-    "sampler",
-    "schedule",
-    "cfg_scale",
-    "clip_skip",
-    "options",
-    "schedule_options",
-    "discard_penultimate",
-    "emphasis",
-)
+    "sampler", "schedule", "cfg_scale", "clip_skip", "options", "schedule_options", "discard_penultimate", "emphasis",
+    "noise_source", "ensd", "variation_strength", "seed_resize", "tiling",
+)  # fmt: skip
 
 
 def record_json(record: PictureRecord, labels: Labels) -> dict[str, Any]:
@@ -97,6 +91,7 @@ def record_json(record: PictureRecord, labels: Labels) -> dict[str, Any]:
     values["seed"] = None if record.seed is None else str(record.seed)
     values["plan"] = {
         **{name: plan.get(name) for name in REUSED},
+        "variation_seeds": [str(seed) for seed in plan.get("variation_seeds", ())],
         **labels.of(plan.get("sampler") or record.sampler, plan.get("schedule") or ""),
         "checkpoint_name": (plan.get("checkpoint") or {}).get("name"),
     }

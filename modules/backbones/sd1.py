@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -12,9 +12,11 @@ from typing import Protocol
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from modules.backbones.offload import OneAtATime, by_layer, release
+from modules.backbones.seamless import seamless as wrapping
 from modules.backbones.weights import fill, map_tensors, skeleton, weight_bytes
 from modules.backbones.wide_conv import widen
 from modules.core.checkpoint import ModelInfo, Separate, read_header
@@ -29,6 +31,7 @@ from modules.prompting.clip import Chunk, ClipTokenizer
 
 TILE = 64  # latent pixels: 512 x 512 picture pixels, which any VAE of this family is made for
 SMALLEST_TILE = 16
+MARGIN = 8  # latent pixels of the opposite side around a seamless picture that is decoded in tiles
 
 
 class Chunker(Protocol):
@@ -111,9 +114,9 @@ class Sd1:
         return hidden.reshape(1, -1, hidden.shape[-1]).to(device=self.placement.unet_device, dtype=self.placement.dtype)
 
     @torch.inference_mode()
-    def denoise(self, x: Tensor, sigmas: Tensor, text: Tensor) -> Tensor:
+    def denoise(self, x: Tensor, sigmas: Tensor, text: Tensor, *, seamless: bool = False) -> Tensor:
         """Predict x0. x: (N, C, H, W) float32; sigmas: (N,) float32, best on the CPU (their timesteps are looked up
-        there); text: (N, T, width). Returns float32 on the device of x.
+        there); text: (N, T, width). Returns float32 on the device of x. seamless: the latent goes on over its edges.
         """
         device, dtype = self.placement.unet_device, self.placement.dtype
         timesteps = [self.levels.timestep(sigma) for sigma in sigmas.tolist()]
@@ -121,23 +124,30 @@ class Sd1:
         times = torch.tensor(timesteps, dtype=torch.float32, pin_memory=device.type == "cuda")
         levels = sigmas.to(x.device, non_blocking=sigmas.is_pinned())
         scaled = scale_input(x, levels).to(device=device, dtype=dtype)
-        output = self._networks.unet(
-            scaled,
-            times.to(device, non_blocking=times.is_pinned()),
-            encoder_hidden_states=text.to(device=device, dtype=dtype),
-            return_dict=False,
-        )[0]
+        unet = self._networks.unet
+        with wrapping(unet, seamless):
+            output = unet(
+                scaled,
+                times.to(device, non_blocking=times.is_pinned()),
+                encoder_hidden_states=text.to(device=device, dtype=dtype),
+                return_dict=False,
+            )[0]
         return to_denoised(self.levels.prediction, x, output.to(device=x.device, dtype=torch.float32), levels)
 
     @torch.inference_mode()
-    def decode(self, latent: Tensor, *, fp32: bool = False, tiled: bool = False) -> Tensor:
+    def decode(self, latent: Tensor, *, fp32: bool = False, tiled: bool = False, seamless: bool = False) -> Tensor:
         """Decode (N, C, H, W) float32 latents to (N, 3, H * 8, W * 8) float32 in 0..1, on the VAE's device; what is
         not finite stays so. tiled: in overlapping tiles of at most TILE latent pixels and half the longer side.
+        seamless: the picture goes on over its edges.
         """
+        if seamless and tiled:  # a tile's own edges are not the picture's: those are decoded with a margin instead
+            rgb = self.decode(functional.pad(latent, (MARGIN,) * 4, mode="circular"), fp32=fp32, tiled=True)
+            cut = slice(MARGIN * self.downscale, -MARGIN * self.downscale)
+            return rgb[:, :, cut, cut]
         vae = self._vae(fp32)
         dtype = torch.float32 if fp32 else self.placement.vae_dtype
         scaled = (latent.float() / self._scaling).to(device=self.placement.vae_device, dtype=dtype)
-        with _tiling(vae, latent) if tiled else nullcontext():
+        with _tiling(vae, latent) if tiled else wrapping(vae, seamless):
             picture: Tensor = vae.decode(scaled, return_dict=False)[0]
         rgb = picture.float() / 2 + 0.5
         return torch.where(rgb.isfinite(), rgb.clamp(0, 1), rgb)  # infinity is an overflow, not white: it must be seen

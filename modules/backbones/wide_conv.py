@@ -50,7 +50,8 @@ class WideConv2d(nn.Conv2d):
     def _windows(self, x: Tensor) -> Tensor:
         """(C * kernel height * kernel width, N * H_out * W_out): what each pixel of the answer sees, in one copy."""
         down, right = int(self.padding[0]), int(self.padding[1])
-        padded = functional.pad(x, (right, right, down, down)) if down or right else x
+        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+        padded = functional.pad(x, (right, right, down, down), mode=mode) if down or right else x
         seen = padded
         for axis in (0, 1):
             seen = seen.unfold(axis + 2, self.kernel_size[axis], self.stride[axis])

@@ -23,6 +23,8 @@ FIELDS: Mapping[str, str] = {
     "text_encoder": "text_encoder", "sampler": "sampler",
     "schedule": "schedule", "steps": "steps", "cfg": "cfg_scale", "seed": "seed", "clip_skip": "clip_skip",
     "batch_size": "batch_size", "strict": "strict", "emphasis": "emphasis", "style": "styles",
+    "noise_source": "noise_source", "variation_seed": "variation_seed", "variation_strength": "variation_strength",
+    "ensd": "ensd", "tiling": "tiling",
 }  # fmt: skip
 
 
@@ -42,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text-encoder", metavar="NAME", help="text encoder file (default: the checkpoint's own)")
     parser.add_argument("--clip-skip", metavar="N", help="1 is the text encoder's last layer")
     parser.add_argument("--emphasis", metavar="MODE", help="what (word:1.2) does: Original, No norm, Ignore or None")
+    parser.add_argument("--noise-source", metavar="NAME", help="CPU, GPU or NV (default: as the settings say)")
+    parser.add_argument("--variation-seed", metavar="N", help="second seed; -1 for a random one (default)")
+    parser.add_argument("--variation-strength", metavar="X", help="how far towards it, 0 to 1 (default: 0)")
+    parser.add_argument("--seed-resize", metavar="WxH", help="size that the seed's picture had")
+    parser.add_argument("--ensd", metavar="N", help="eta noise seed delta (default: as the settings say)")
+    parser.add_argument("--tiling", action="store_true", default=None, help="the picture continues over its edges")
     parser.add_argument(
         "--option", action="append", default=[], metavar="NAME=VALUE",
         help="a number of the sampler, such as eta=0.5; may be given several times",
@@ -95,6 +103,8 @@ def _values(flags: argparse.Namespace, console: Console) -> dict[str, Any]:
     asked = {field: getattr(flags, flag) for flag, field in FIELDS.items() if getattr(flags, flag) is not None}
     if flags.size is not None:
         asked["width"], asked["height"] = _size(flags.size)
+    if flags.seed_resize is not None:
+        asked["seed_resize_width"], asked["seed_resize_height"] = _size(flags.seed_resize, "--seed-resize")
     if flags.number is not None:
         if flags.number < 1:
             raise RequestError("--number", f"{flags.number} is not accepted", accepted="a number of at least 1")
@@ -136,10 +146,10 @@ def _number(text: str) -> tuple[str, float]:
     raise RequestError("--option", f"{text[:40]!r} is not accepted", accepted="NAME=NUMBER, such as eta=0.5")
 
 
-def _size(text: str) -> tuple[int, int]:
+def _size(text: str, flag: str = "--size") -> tuple[int, int]:
     width, cross, height = text.lower().replace("×", "x").partition("x")
     if not (cross and width.strip().isdecimal() and height.strip().isdecimal() and len(text) < 20):
-        raise RequestError("--size", f"{text[:40]!r} is not accepted", accepted="WIDTHxHEIGHT, such as 512x768")
+        raise RequestError(flag, f"{text[:40]!r} is not accepted", accepted="WIDTHxHEIGHT, such as 512x768")
     return int(width), int(height)
 
 

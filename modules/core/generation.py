@@ -31,6 +31,10 @@ ClipSkip = Annotated[int, Field(ge=1, le=12)]
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)]
 Seed = Annotated[int, Field(ge=-1, le=MAX_SEED)]
 Name = Annotated[str, Field(max_length=400)]
+NoiseSource = Literal["CPU", "GPU", "NV"]
+Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+Ensd = Annotated[int, Field(ge=-(2**31), le=2**31)]
+NoSide = Annotated[int, Field(ge=0, le=4096, multiple_of=8)]  # pixels; 0 for none
 OptionName = Annotated[str, Field(max_length=40, pattern="^[a-z][a-z0-9_]*$")]
 OptionValue = Annotated[float, Field(allow_inf_nan=False)]
 Emphasis = Literal["Original", "No norm", "Ignore", "None"]
@@ -49,6 +53,10 @@ class GenerationRequest:
     "None" (the checkpoint's own), text_encoder also "Automatic": the checkpoint's own, else a file that fits.
     strict: run each picture alone, so that it is identical to the last bit whatever else is running.
     emphasis: what (word:1.2) does, see `GenerationPlan`. styles: names from styles.csv, applied in their order.
+    noise_source: of "CPU", "GPU" and "NV", see `modules.diffusion.noise`. variation_seed (-1 for a random one),
+    variation_strength: a second seed and how far towards it, 0 to 1; all pictures have the same seed then, and picture
+    i has variation seed + i. seed_resize_width, seed_resize_height: the size, in pixels, that the seed's picture had; 0
+    for the same. ensd: "eta noise seed delta". tiling: the picture continues over its edges.
     Prompts may hold choices and wildcards, see `modules.prompting.dynamic`.
     options, schedule_options: numbers of the sampler and of the schedule by name (`eta`, `rho`); those left out have
     their defaults. discard_penultimate: leave out the last noise level but one; None for what the sampler wants.
@@ -73,6 +81,13 @@ class GenerationRequest:
     batch_size: Annotated[int, Field(ge=1, le=16)] = 1
     strict: bool | None = None
     emphasis: Emphasis | None = None
+    noise_source: NoiseSource | None = None
+    variation_seed: Seed = -1
+    variation_strength: Share = 0.0
+    seed_resize_width: NoSide = 0
+    seed_resize_height: NoSide = 0
+    ensd: Ensd | None = None
+    tiling: bool = False
     options: Options = field(default_factory=dict)
     schedule_options: Options = field(default_factory=dict)
     discard_penultimate: bool | None = None
@@ -108,7 +123,10 @@ class GenerationPlan:
     brackets and leaves all weights at 1, "None" takes brackets for text (AUTOMATIC1111's names).
 
     prompts, negative_prompts: one per picture, where choices and wildcards made them differ; prompt and negative_prompt
-    are the first of them then. template, negative_template: what they were drawn from, "" where nothing was drawn.
+    are the first of them then. variation_seeds: likewise, where variation_strength is not 0; all `seeds` are one then.
+
+    noise_source, seed_resize (width, height), ensd: see `modules.diffusion.noise`. tiling: the picture continues over
+    its edges. template, negative_template: what they were drawn from, "" where nothing was drawn.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -131,7 +149,14 @@ class GenerationPlan:
         tuple[Annotated[int, Field(ge=0, le=2**64 - 1)], ...], Field(min_length=1, max_length=MAX_PICTURES)
     ]
     batch_size: Annotated[int, Field(ge=1, le=16)] = 1
-    noise_source: Literal["CPU"] = "CPU"
+    noise_source: NoiseSource = "CPU"
+    variation_seeds: Annotated[
+        tuple[Annotated[int, Field(ge=0, le=2**64 - 1)], ...], Field(max_length=MAX_PICTURES)
+    ] = ()
+    variation_strength: Share = 0.0
+    seed_resize: tuple[Side, Side] | None = None
+    ensd: Ensd = 0
+    tiling: bool = False
     strict: bool = False
     options: Options = field(default_factory=dict)  # of the sampler, all of them: eta, s_churn, s_noise ...
     schedule_options: Options = field(default_factory=dict)  # of the schedule: sigma_min, rho ...
@@ -160,6 +185,7 @@ class GenerationPlan:
             seeds=tuple(self.seeds[index] for index in indices),
             prompt=prompts[0] if prompts else self.prompt,
             negative_prompt=negative[0] if negative else self.negative_prompt,
+            variation_seeds=tuple(self.variation_seeds[index] for index in indices) if self.variation_seeds else (),
             prompts=prompts if len(set(prompts)) > 1 else (),
             negative_prompts=negative if len(set(negative)) > 1 else (),
         )

@@ -130,6 +130,15 @@ def _size(text: str) -> Mapping[str, Any] | None:
     return {"width": int(match[1]), "height": int(match[2])} if match else None
 
 
+def _resize(text: str) -> Mapping[str, Any] | None:
+    size = _size(text)
+    return {f"seed_resize_{side}": value for side, value in size.items()} if size else None
+
+
+def _ensd(text: str) -> Mapping[str, Any] | None:
+    return {"ensd": int(text)} if re.fullmatch(r"-?[0-9]{1,10}", text) else None
+
+
 def numbered(text: str) -> float | None:
     """A number as `number` writes it; None for other text."""
     return float(text) if re.fullmatch(r"-?[0-9]{1,9}(\.[0-9]{1,18})?(e-?[0-9]{1,2})?", text) else None
@@ -207,10 +216,33 @@ FIELDS: tuple[InfotextField, ...] = (
         name="VAE", write=lambda made: made.labels.vae, read=words("vae"), absent={"vae": "Automatic"}
     ),
     InfotextField(
+        name="Variation seed", write=lambda made: next(iter(made.plan.variation_seeds), None),
+        read=whole("variation_seed"), absent={"variation_seed": -1},
+    ),
+    InfotextField(
+        name="Variation seed strength",
+        write=lambda made: number(made.plan.variation_strength) if made.plan.variation_seeds else None,
+        read=decimal("variation_strength"), absent={"variation_strength": 0.0},
+    ),
+    InfotextField(
+        name="Seed resize from",
+        write=lambda made: "x".join(map(str, made.plan.seed_resize)) if made.plan.seed_resize else None,
+        read=_resize, absent={"seed_resize_width": 0, "seed_resize_height": 0},
+    ),
+    InfotextField(
         name="Clip skip", write=lambda made: made.plan.clip_skip if made.plan.clip_skip > 1 else None,
         read=whole("clip_skip"), absent={"clip_skip": 1},
     ),
-    InfotextField(name="RNG", write=lambda made: made.plan.noise_source, read=only("CPU")),
+    InfotextField(name="ENSD", write=lambda made: made.plan.ensd or None, read=_ensd, absent={"ensd": 0}),
+    # Without the field it was a GPU's generator, mostly CUDA's, whose numbers NV has on every machine
+    InfotextField(
+        name="RNG", write=lambda made: None if made.plan.noise_source == "GPU" else made.plan.noise_source,
+        read=one_of("noise_source", "CPU", "GPU", "NV"), absent={"noise_source": "NV"},
+    ),
+    InfotextField(
+        name="Tiling", write=lambda made: made.plan.tiling or None,
+        read=lambda text: {"tiling": text == "True"} if text in ("True", "False") else None, absent={"tiling": False},
+    ),
     InfotextField(
         name="Emphasis", write=lambda made: None if made.plan.emphasis == "Original" else made.plan.emphasis,
         read=one_of("emphasis", "Original", "No norm", "Ignore", "None"), absent={"emphasis": "Original"},

@@ -38,13 +38,15 @@ class Row:
     """One row of a forward pass: a latent at a noise level under one text.
 
     x: (1, C, H, W), float32. text: (1, tokens, width) in the compute dtype. weight: of this row in its guidance sum.
-    extras: ControlNet hints, inpaint channels.
+    seamless: of a picture that goes on over its edges; such rows share no pass with others. extras: ControlNet hints,
+    inpaint channels.
     """
 
     x: Tensor
     sigma: float
     text: Tensor
     weight: float = 1.0
+    seamless: bool = False
     extras: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
 
 
@@ -79,12 +81,13 @@ class Predict:
 class Decode:
     """Decode a finished latent (1, C, H, W). Answer: (H * 8, W * 8, 3) uint8 tensor on the CPU.
 
-    fp32 True: in float32 whatever the model's dtype, the retry after a NaN.
+    fp32 True: in float32 whatever the model's dtype, the retry after a NaN. seamless: as of rows.
     """
 
     model: ModelKey
     latent: Tensor
     fp32: bool = False
+    seamless: bool = False
 
 
 Operation = Encode | Predict | Decode

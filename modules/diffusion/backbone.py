@@ -53,10 +53,13 @@ class Backbone(Protocol):
     def encode(self, texts: Sequence[str], clip_skip: int, emphasis: Emphasis = "Original") -> list[Tensor]:
         """Encode prompts. Returns per text (1, 77 * chunks, width) in the compute dtype on the UNet's device."""
 
-    def denoise(self, x: Tensor, sigmas: Tensor, text: Tensor) -> Tensor:
-        """Predict x0. x: (N, C, H, W) float32; sigmas: (N,) float32; text: (N, T, width). Returns float32 like x."""
+    def denoise(self, x: Tensor, sigmas: Tensor, text: Tensor, *, seamless: bool = False) -> Tensor:
+        """Predict x0. x: (N, C, H, W) float32; sigmas: (N,) float32; text: (N, T, width). Returns float32 like x.
 
-    def decode(self, latent: Tensor, *, fp32: bool = False, tiled: bool = False) -> Tensor:
+        seamless: of a picture that goes on over its edges.
+        """
+
+    def decode(self, latent: Tensor, *, fp32: bool = False, tiled: bool = False, seamless: bool = False) -> Tensor:
         """Decode (N, C, H, W) float32 latents to (N, 3, H * 8, W * 8) float32 in 0..1 on the CPU or device.
 
         Not checked for NaN: the engine does that and asks again with fp32=True. tiled: in overlapping tiles, where

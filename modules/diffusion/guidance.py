@@ -21,6 +21,7 @@ class Call:
     model: ModelKey
     texts: tuple[tuple[Tensor, float], ...]
     negative: Tensor
+    seamless: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +37,13 @@ class ClassifierFree:
 
     def rows(self, query: Query, call: Call) -> tuple[Row, ...]:
         """The rows of one prediction, the unconditional one last. Their weights are those of the sum."""
-        wanted = tuple(Row(query.x, query.sigma, text, weight * self.scale) for text, weight in call.texts)
+        wanted = tuple(
+            Row(query.x, query.sigma, text, weight * self.scale, call.seamless) for text, weight in call.texts
+        )
         if len(wanted) == 1 and wanted[0].weight == 1.0 and not query.uncond:
             return wanted
         rest = 1.0 - sum(row.weight for row in wanted)
-        return (*wanted, Row(query.x, query.sigma, call.negative, rest))
+        return (*wanted, Row(query.x, query.sigma, call.negative, rest, call.seamless))
 
     def combine(self, rows: Sequence[Row], answers: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """(guided, unconditional) predictions of x0 from the answers to `rows`; of a single row both are its answer."""

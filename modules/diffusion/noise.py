@@ -1,12 +1,17 @@
-"""A picture's own noise: everything random in it, drawn from its seed on the CPU."""
+"""A picture's own noise: everything random in it, drawn from its seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import torch
+
+from modules.core.generation import NoiseSource
+from modules.diffusion.philox import PhiloxStream
+from modules.diffusion.variation import centred, slerp
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,27 +20,97 @@ if TYPE_CHECKING:
 # Of sigma on the Brownian path. torchsde rounds to its tolerance (this is its default), and then calls an unrounded
 # sigma_max, a millionth above its rounded end, out of range.
 _DIGITS = 6
+OWN_GENERATORS = (
+    "cuda",
+    "xpu",
+)  # devices whose own generator the source "GPU" means; AUTOMATIC1111 leaves MPS out, too
+
+
+NO_GPU = (
+    "There is no CUDA or XPU device here, so the noise comes from the CPU's generator, as in AUTOMATIC1111; "
+    'the noise source "NV" makes the numbers of an NVIDIA card anywhere.'
+)
+
+
+class Stream(Protocol):
+    """Standard normal numbers, draw after draw."""
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        """The next draw: float32."""
+
+
+class TorchStream:
+    """torch's own generator on a device, seeded with `seed` (0 to 2**64 - 1)."""
+
+    def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
+        self._generator = torch.Generator(device).manual_seed(seed)
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        return torch.randn(tuple(shape), generator=self._generator, device=self._generator.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseChoice:
+    """How a picture's noise is made beside its seed; the defaults are none of it.
+
+    source: "CPU", "GPU" (the device's own generator) or "NV" (CUDA's numbers on any device). variation_seed,
+    variation_strength: a second seed, and how far towards it (0 to 1). resize: (height, width) of the latent whose
+    noise is laid over the middle. ensd: added to the seed of what is drawn after the starting noise.
+    """
+
+    source: NoiseSource = "CPU"
+    variation_seed: int = 0
+    variation_strength: float = 0.0
+    resize: tuple[int, int] | None = None
+    ensd: int = 0
 
 
 class PictureNoise:
-    """The `Noise` of one picture, equal on every device and in every company (AUTOMATIC1111's noise source "CPU").
+    """The `Noise` of one picture, the same in every company (with the source CPU or NV also on every device).
 
     seed: 0 to 2**64 - 1. shape: of the latent, (1, C, H, W). sigmas: what the sampler runs on, strictly decreasing; its
     largest and its smallest positive one bound the Brownian path, so other steps make another path (as in k-diffusion).
-    device: where the tensors are handed out. All are float32.
+    device: where the tensors are handed out. All are float32. notice: what the person should know, mostly "".
+
+    The Brownian path is torchsde's on the CPU whatever the source, and follows the seed alone, as in AUTOMATIC1111.
     """
 
     def __init__(
-        self, seed: int, shape: Sequence[int], sigmas: Sequence[float], device: torch.device | str = "cpu"
+        self,
+        seed: int,
+        shape: Sequence[int],
+        sigmas: Sequence[float],
+        device: torch.device | str = "cpu",
+        choice: NoiseChoice = NoiseChoice(),
     ) -> None:
         self._seed = seed
         self._shape = tuple(shape)
         self._range = (min(sigma for sigma in sigmas if sigma > 0), max(sigmas))
         self._device = torch.device(device)
-        self._generator = torch.Generator("cpu").manual_seed(seed)
+        self._source = choice.source
+        self.notice = NO_GPU if choice.source == "GPU" and self._device.type not in OWN_GENERATORS else ""
+        self._stream = self._open(seed)
         # Drawn here, so that whoever asks first, the stream's first draw is the starting noise.
-        self._initial = self._draw()
+        self._initial = self._handed_out(self._first(choice))
+        if choice.ensd:
+            self._stream = self._open((seed + choice.ensd) % 2**64)
         self._tree: BrownianTree | None = None
+
+    def _open(self, seed: int) -> Stream:
+        if self._source == "NV":
+            return PhiloxStream(seed)
+        own = self._source == "GPU" and self._device.type in OWN_GENERATORS
+        return TorchStream(seed, self._device if own else "cpu")
+
+    def _first(self, choice: NoiseChoice) -> Tensor:
+        """The starting noise. Of another size it comes from a stream of its own: ours gives the ground around it."""
+        shape = (*self._shape[:2], *choice.resize) if choice.resize else self._shape
+        apart = shape != self._shape
+        noise = (self._open(self._seed) if apart else self._stream).normal(shape)
+        if choice.variation_strength:
+            other = self._open(choice.variation_seed).normal(shape)
+            noise = slerp(choice.variation_strength, noise, other)
+        return centred(noise, self._stream.normal(self._shape)) if apart else noise
 
     def initial(self) -> Tensor:
         """The starting noise, standard normal: the same at each call. Times sigmas[0] it is a sampler's first x."""
@@ -60,11 +135,11 @@ class PictureNoise:
         return self._handed_out(increment if sigma < sigma_next else -increment)
 
     def _draw(self) -> Tensor:
-        return self._handed_out(torch.randn(self._shape, generator=self._generator))
+        return self._handed_out(self._stream.normal(self._shape))
 
     def _handed_out(self, noise: Tensor) -> Tensor:
         """On the picture's device. Pinned, the copy is queued: nobody waits for what the device has to do before it."""
-        if self._device.type != "cuda":
+        if self._device.type != "cuda" or noise.device.type == "cuda":
             return noise.to(self._device)
         return noise.pin_memory().to(self._device, non_blocking=True)
 

@@ -127,7 +127,9 @@ class Desk:
             with self.stopwatch.model(backbone.placement.vae_device, (task,)):
                 if not bool(torch.isfinite(operation.latent).all()):
                     raise NotFinite("latent")
-                image = backbone.decode(operation.latent, fp32=operation.fp32, tiled=tiled)[0]
+                image = backbone.decode(
+                    operation.latent, fp32=operation.fp32, tiled=tiled, seamless=operation.seamless
+                )[0]
                 if not bool(torch.isfinite(image).all()):
                     raise NotFinite("picture")
                 return as_pixels(image).cpu()

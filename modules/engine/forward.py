@@ -99,7 +99,8 @@ class Forward:
 
 
 def buckets(places: Sequence[Place]) -> list[list[Place]]:
-    """Rows that can share a pass: texts whose least common multiple repeats none of them more than MAX_REPEAT times.
+    """Rows that can share a pass: texts whose least common multiple repeats none of them more than MAX_REPEAT times,
+    and either all of seamless pictures or none.
 
     Attention over a context repeated whole is the same attention (the softmax's weights are divided among the copies),
     so unequal lengths are brought to their least common multiple.
@@ -109,7 +110,7 @@ def buckets(places: Sequence[Place]) -> list[list[Place]]:
         length = place.row.text.shape[1]
         for index, (common, shortest, bucket) in enumerate(found):
             together, least = math.lcm(common, length), min(shortest, length)
-            if together <= MAX_REPEAT * least:
+            if together <= MAX_REPEAT * least and bucket[0].row.seamless == place.row.seamless:
                 found[index] = (together, least, [*bucket, place])
                 break
         else:
@@ -124,7 +125,7 @@ def _run(backbone: Backbone, rows: Sequence[Row]) -> tuple[Tensor, ...]:
     # On the CPU, where the backbone looks up their timesteps; pinned, so that the copy it makes does not wait
     sigmas = torch.tensor([row.sigma for row in rows], dtype=torch.float32, pin_memory=x.is_cuda)
     with threads_for(x, backbone.weight_bytes):
-        return tuple(torch.split(backbone.denoise(x, sigmas, text), 1))
+        return tuple(torch.split(backbone.denoise(x, sigmas, text, seamless=rows[0].seamless), 1))
 
 
 def _attempted(backbone: Backbone, places: Sequence[Place]) -> Answers | Exception:

@@ -44,7 +44,9 @@ class NotFinite(EngineError):
 
 
 class StartingNoise(Noise, Protocol):
-    """A picture's own noise, the starting noise included."""
+    """A picture's own noise, the starting noise included. notice: what the person should know of it, mostly ""."""
+
+    notice: str
 
     def initial(self) -> Tensor:
         """Standard normal (1, C, H, W) float32 on the device."""
@@ -79,6 +81,7 @@ class Order:
     cfg_scale: float
     seed: int
     strict: bool
+    seamless: bool
     sigmas: Callable[[NoiseLevels], Sequence[float]]
     sample: Callable[[Tensor, Sequence[float], Noise], Sampling]
     noise: Callable[[int, tuple[int, ...], Sequence[float], torch.device], StartingNoise]
@@ -157,7 +160,8 @@ def picture(order: Order, watcher: Watcher) -> Picture:
     while True:
         try:
             latent, partial = yield from _sampled(order, model, watcher)
-            return Finished(rgb=(yield from _decoded(model, latent, watcher, stopped=partial)), partial=partial)
+            rgb = yield from _decoded(order, model, latent, watcher, stopped=partial)
+            return Finished(rgb=rgb, partial=partial)
         except NotFinite as error:
             if error.part != "latent" or model.dtype == "float32":
                 raise
@@ -204,12 +208,14 @@ def _sampled(order: Order, model: ModelKey, watcher: Watcher) -> Generator[Opera
 
     def calls(k: int) -> Call:
         wanted = tuple((encoded[part.stages.at(k)], part.weight) for part in order.prompt)
-        return Call(model=model, texts=wanted, negative=encoded[order.negative.at(k)])
+        return Call(model=model, texts=wanted, negative=encoded[order.negative.at(k)], seamless=order.seamless)
 
     canvas = watcher.canvas(model)
     sigmas = order.sigmas(canvas.levels)
     shape = (1, canvas.channels, order.height // canvas.downscale, order.width // canvas.downscale)
     noise = order.noise(order.seed, shape, sigmas, canvas.device)
+    if noise.notice:
+        watcher.notice(noise.notice)
     x = noise.initial() * sigmas[0]
     watcher.began(x, sigmas)
     latest: Tensor | None = None
@@ -239,11 +245,13 @@ def _texts(order: Order) -> tuple[str, ...]:
     return (first, negative, *(text for text in dict.fromkeys(every) if text not in (first, negative)))
 
 
-def _decoded(model: ModelKey, latent: Tensor, watcher: Watcher, *, stopped: bool) -> Generator[Operation, Any, Tensor]:
+def _decoded(
+    order: Order, model: ModelKey, latent: Tensor, watcher: Watcher, *, stopped: bool
+) -> Generator[Operation, Any, Tensor]:
     fp32 = False
     while True:
         try:
-            pixels: Tensor = yield Decode(model, latent, fp32=fp32)
+            pixels: Tensor = yield Decode(model, latent, fp32=fp32, seamless=order.seamless)
             return pixels
         except Stopped as stop:
             # All steps are done, so whoever keeps partial pictures keeps this one; a second stop ends it.

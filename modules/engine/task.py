@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from modules.core.generation import GenerationPlan
 from modules.core.job import Failed
 from modules.core.operations import ModelKey
 from modules.core.sampling import Noise, NoiseLevels, Sampler, Sampling, Schedule, SpacingChoice, sigmas_for
-from modules.diffusion.noise import PictureNoise
+from modules.diffusion.noise import NoiseChoice, PictureNoise
 from modules.engine.batcher import Trajectory
 from modules.engine.picture import Order, StartingNoise
 from modules.engine.watch import PictureWatch
@@ -75,13 +76,24 @@ class Task:
             negative=stages_of(without_tags(plan.negative_prompt), evaluations),
             clip_skip=plan.clip_skip, emphasis=plan.emphasis,
             width=plan.width, height=plan.height, cfg_scale=plan.cfg_scale * chosen.cfg_factor, seed=plan.seeds[0],
-            strict=plan.strict, sigmas=sigmas, sample=sample, noise=picture_noise,
+            strict=plan.strict, seamless=plan.tiling, sigmas=sigmas, sample=sample, noise=partial(picture_noise, plan),
         )  # fmt: skip
 
 
-def picture_noise(seed: int, shape: tuple[int, ...], sigmas: Sequence[float], device: torch.device) -> StartingNoise:
-    """The noise of one picture."""
-    return PictureNoise(seed, shape, sigmas, device)
+def picture_noise(
+    plan: GenerationPlan, seed: int, shape: tuple[int, ...], sigmas: Sequence[float], device: torch.device
+) -> StartingNoise:
+    """The noise of the one picture of `plan`."""
+    downscale = plan.height // shape[2]
+    width, height = plan.seed_resize or (0, 0)
+    choice = NoiseChoice(
+        source=plan.noise_source,
+        variation_seed=plan.variation_seeds[0] if plan.variation_seeds else 0,
+        variation_strength=plan.variation_strength if plan.variation_seeds else 0.0,
+        resize=(height // downscale, width // downscale) if plan.seed_resize else None,
+        ensd=plan.ensd,
+    )
+    return PictureNoise(seed, shape, sigmas, device, choice)
 
 
 def chosen_sampler(

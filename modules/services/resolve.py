@@ -30,6 +30,7 @@ from modules.services.words import Words
 
 MAX_PIXELS = 4096 * 2048  # of one picture: what the largest cards decode; less is told by the device itself
 MAX_BATCH_PIXELS = 4 * MAX_PIXELS  # of the pictures made side by side
+SMALLEST_SIDE = 64  # pixels
 TEXT_FIELDS = ("prompt", "negative_prompt")
 ALLOWED_CONTROLS = "\n\r\t"
 
@@ -99,7 +100,7 @@ class Resolver:
         width, height = request.width or info.defaults.width, request.height or info.defaults.height
         parts = self._parts(request, info)
         strict = self._settings.get("strict") if request.strict is None else request.strict
-        seeds = self._seeds(request.seed, count)
+        seeds, variations = self._all_seeds(request, count)
         words = self._words.drawn(request, seeds)
         return GenerationPlan(
             checkpoint=self._reference(info),
@@ -121,6 +122,12 @@ class Resolver:
             height=height,
             cfg_scale=info.defaults.cfg_scale if request.cfg_scale is None else request.cfg_scale,
             seeds=seeds,
+            noise_source=request.noise_source or self._settings.get("noise_source"),
+            variation_seeds=variations,
+            variation_strength=request.variation_strength,
+            seed_resize=_resize(request, width, height),
+            ensd=self._settings.get("ensd") if request.ensd is None else request.ensd,
+            tiling=request.tiling,
             batch_size=request.batch_size,
             strict=bool(strict),
             options=sampler.filled_options(request.options),
@@ -141,10 +148,10 @@ class Resolver:
         schedule = self._schedule(plan.schedule, sampler)
         if max(plan.seeds) > MAX_SEED:
             raise RequestError("seeds", f"{max(plan.seeds)} is too large", accepted=f"0 to {MAX_SEED}")
-        for field in ("prompts", "negative_prompts"):
+        for field in ("prompts", "negative_prompts", "variation_seeds"):
             found = len(getattr(plan, field))
             if found not in (0, len(plan.seeds)):
-                raise RequestError(field, f"has {found} texts", accepted=f"none, or {len(plan.seeds)}: one per seed")
+                raise RequestError(field, f"has {found} entries", accepted=f"none, or {len(plan.seeds)}: one per seed")
         return replace(
             plan,
             checkpoint=self._reference(info),
@@ -225,7 +232,14 @@ class Resolver:
     def _schedule(self, text: str, sampler: Sampler) -> Schedule:
         return schedules.for_sampler(sampler, schedules.resolve(text, self.schedules), self.schedules)
 
-    def _seeds(self, seed: int, count: int) -> tuple[int, ...]:
+    def _all_seeds(self, request: GenerationRequest, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(seeds, variation seeds). With a variation the seed stays, and the variation seeds count."""
+        if not request.variation_strength:
+            return self._seeds(request.seed, count), ()
+        seed = self._seeds(request.seed, 1)[0]
+        return (seed,) * count, self._seeds(request.variation_seed, count, "variation_seed")
+
+    def _seeds(self, seed: int, count: int, field: str = "seed") -> tuple[int, ...]:
         if count > MAX_PICTURES:
             raise RequestError(
                 "batch_count", f"{count} pictures are too many", accepted=f"{MAX_PICTURES} in one request"
@@ -233,7 +247,7 @@ class Resolver:
         first = self._draw_seed() if seed == -1 else seed
         if first + count - 1 > MAX_SEED:
             raise RequestError(
-                "seed", f"{first} leaves no room for {count} pictures", accepted=f"at most {MAX_SEED - count + 1}"
+                field, f"{first} leaves no room for {count} pictures", accepted=f"at most {MAX_SEED - count + 1}"
             )
         return tuple(range(first, first + count))
 
@@ -248,6 +262,17 @@ def _check_text(field: str, text: object) -> None:
             raise RequestError(
                 field, f"contains U+{code:04X} at position {position}", accepted="text, line breaks and tabs"
             )
+
+
+def _resize(request: GenerationRequest, width: int, height: int) -> tuple[int, int] | None:
+    """Where the seed's picture had another size: (width, height). As in AUTOMATIC1111 both or none are given."""
+    asked = request.seed_resize_width, request.seed_resize_height
+    if not any(asked) or asked == (width, height):
+        return None
+    for field, side in zip(("seed_resize_width", "seed_resize_height"), asked, strict=True):
+        if side < SMALLEST_SIDE:
+            raise RequestError(field, f"{side} is not accepted", accepted=f"{SMALLEST_SIDE} to 4096, or 0 for both")
+    return asked
 
 
 def _check_size(plan: GenerationPlan) -> None:

@@ -84,6 +84,15 @@ SPECS: tuple[SettingSpec, ...] = (
         help="What (word:1.2) does. None takes brackets for text, Ignore leaves every weight at 1.",
     ),
     SettingSpec(
+        name="noise_source", section="generation", kind="choice", default="CPU", choices=("CPU", "GPU", "NV"),
+        label="Noise source", help="NV makes the numbers of an NVIDIA card on every machine; AUTOMATIC1111 uses GPU.",
+    ),
+    SettingSpec(
+        name="ensd", section="generation", kind="int", default=0, low=-(2**31), high=2**31,
+        label="Eta noise seed delta",
+        help="Added to the seed of what ancestral samplers draw; 31337 for pictures of one well-known model.",
+    ),
+    SettingSpec(
         name="dynamic_prompts", section="generation", kind="bool", default=True, label="Choices and wildcards",
         help="{red|blue} and __animals__ are drawn anew for each picture; off, they are text.",
     ),

@@ -158,4 +158,5 @@ def _plan_json(plan: GenerationPlan) -> Mapping[str, Any]:
         if values[part]:
             values[part] = {**values[part], "path": PurePath(values[part]["path"]).name}
     values["seeds"] = [str(seed) for seed in plan.seeds]
+    values["variation_seeds"] = [str(seed) for seed in plan.variation_seeds]
     return values

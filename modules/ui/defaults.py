@@ -12,9 +12,11 @@ if TYPE_CHECKING:
 STARTER_TITLE = "Inferenz starter"  # how the title in the starter's metadata begins, whatever its file is called
 
 # The form's fields in the order in which the browser is handed their values.
-FIELDS = ("checkpoint", "vae", "clip_skip", "prompt", "negative_prompt", "sampler", "schedule", "steps", "width",
-          "height", "cfg_scale", "batch_count", "batch_size", "seed", "styles",
-          "sampler_options")  # fmt: skip
+FIELDS = (
+    "checkpoint", "vae", "clip_skip", "prompt", "negative_prompt", "sampler", "schedule", "steps", "width", "height",
+    "cfg_scale", "batch_count", "batch_size", "seed", "styles", "sampler_options", "variation_seed",
+    "variation_strength", "seed_resize_width", "seed_resize_height", "tiling",
+)  # fmt: skip
 
 # What the starter draws best, and what any Stable Diffusion 1 checkpoint draws.
 EXAMPLES = (
@@ -56,6 +58,11 @@ def form_values(app: App) -> dict[str, Any]:
         "seed": "-1",
         "styles": "[]",
         "sampler_options": "{}",
+        "variation_seed": "-1",
+        "variation_strength": 0,
+        "seed_resize_width": 0,
+        "seed_resize_height": 0,
+        "tiling": False,
     }
 
 

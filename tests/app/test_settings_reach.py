@@ -127,6 +127,8 @@ READERS: dict[str, tuple[Any, Callable[[Place], bool]]] = {
     "default_batch_size": (3, form_has("batch_size", 3)),
     "default_batch_count": (4, form_has("batch_count", 4)),
     "dynamic_prompts": (False, lambda place: place.app.jobs.resolve({"prompt": "{a|b}"}).prompt == "{a|b}"),
+    "noise_source": ("NV", plan_has("noise_source", "NV")),
+    "ensd": (31337, plan_has("ensd", 31337)),
     "emphasis": ("Ignore", plan_has("emphasis", "Ignore")),
     "strict": (True, plan_has("strict", True)),
     "keep_partial": (True, options_have("keep_partial", True)),

@@ -30,7 +30,7 @@ def test_options_are_typed_sent_and_reused(open_page: OpenPage, app: App) -> Non
     page.wait_for_selector("#options-fields", state="visible")
     choose(page, "sampler", "Euler a")
     choose(page, "schedule", "Karras")
-    assert names(page) == ["eta", "s_noise", "sigma_min", "sigma_max", "rho"]
+    assert names(page) == ["eta", "s_noise", "sigma_min", "sigma_max", "rho", "ensd"]
     page.fill("[data-option=eta]", "0.5")
     page.fill("[data-option=rho]", "5")
     page.fill("[data-option=s_noise]", "99")
@@ -50,7 +50,7 @@ def test_options_are_typed_sent_and_reused(open_page: OpenPage, app: App) -> Non
     assert (job.plan.schedule_options["rho"], job.plan.discard_penultimate) == (5.0, True)
     assert job.plan.emphasis == "No norm"
     choose(page, "sampler", "DPM++ 2M")  # which has none of its own: what was typed for the other is not sent
-    assert names(page) == ["sigma_min", "sigma_max", "rho"]
+    assert names(page) == ["sigma_min", "sigma_max", "rho", "ensd"]
     page.fill("[data-option=rho]", "")
     page.wait_for_timeout(200)
     page.click("#action-reuse")

@@ -144,3 +144,29 @@ def test_options_of_the_schedule_are_written_as_automatic1111_does_and_read() ->
     values = form_values(read_infotext(written))
     assert values["schedule_options"] == options
     assert values["discard_penultimate"] is True
+
+
+def test_seeds_and_noise_are_written_as_automatic1111_does_and_read() -> None:
+    made = plan(
+        variation_seeds=(77,),
+        variation_strength=0.35,
+        seed_resize=(768, 512),
+        ensd=31337,
+        noise_source="NV",
+        tiling=True,
+    )
+    text = write_infotext(made, LABELS, seed=1)
+    assert "Variation seed: 77, Variation seed strength: 0.35, Seed resize from: 768x512, " in text
+    assert "ENSD: 31337, RNG: NV, Tiling: True, Version" in text
+    values = form_values(read_infotext(text))
+    wanted = {
+        "variation_seed": 77, "variation_strength": 0.35, "seed_resize_width": 768, "seed_resize_height": 512,
+        "ensd": 31337, "noise_source": "NV", "tiling": True,
+    }  # fmt: skip
+    assert {name: values[name] for name in wanted} == wanted
+
+
+def test_a_gpus_noise_is_not_written_and_its_absence_means_cudas_numbers() -> None:
+    text = write_infotext(plan(noise_source="GPU"), LABELS, seed=1)
+    assert "RNG" not in text
+    assert form_values(read_infotext(text))["noise_source"] == "NV"

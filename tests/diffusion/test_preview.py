@@ -34,7 +34,7 @@ class TaesdBackbone(SmallBackbone):
         super().__init__(KEY)
         self.tiny = tiny
 
-    def decode(self, latent: Tensor, *, fp32: bool = False, tiled: bool = False) -> Tensor:
+    def decode(self, latent: Tensor, *, fp32: bool = False, tiled: bool = False, seamless: bool = False) -> Tensor:
         with torch.inference_mode():
             rgb: Tensor = self.tiny.decoder(latent) / 2 + 0.5
         return rgb

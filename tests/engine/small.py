@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from modules.backbones.seamless import seamless as wrapping
 from modules.core.checkpoint import ModelInfo, Separate
 from modules.core.errors import CheckpointMissing
 from modules.core.generation import Emphasis, FileRef, GenerationPlan
@@ -99,15 +100,16 @@ class SmallBackbone:
             found.append(torch.randn(1, 77 * len(self.tokens(text)), WIDTH, generator=generator))
         return found
 
-    def denoise(self, x: Tensor, sigmas: Tensor, text: Tensor) -> Tensor:
+    def denoise(self, x: Tensor, sigmas: Tensor, text: Tensor, *, seamless: bool = False) -> Tensor:
         assert len(x) == len(sigmas) == len(text)
         if self.on_pass is not None:
             self.on_pass(x, sigmas, text)
         self.passes.append(len(x))
-        out: Tensor = self._net(x, sigmas, text)
+        with wrapping(self._net, seamless):
+            out: Tensor = self._net(x, sigmas, text)
         return out * float("nan") if self._fails("denoise", self.key.dtype == "float32") else out
 
-    def decode(self, latent: Tensor, *, fp32: bool = False, tiled: bool = False) -> Tensor:
+    def decode(self, latent: Tensor, *, fp32: bool = False, tiled: bool = False, seamless: bool = False) -> Tensor:
         if self.on_decode is not None:
             self.on_decode(latent, tiled)
         rgb = torch.einsum("nchw,cr->nrhw", latent, self._colours) + 0.5

@@ -104,7 +104,7 @@ class FakeSettings:
     def __init__(self, **values: Any) -> None:
         self.values: Mapping[str, Any] = {
             "checkpoint": "", "vae": "Automatic", "clip_skip": 1, "strict": False,
-            "emphasis": "Original", **values
+            "emphasis": "Original", "noise_source": "CPU", "ensd": 0, **values
         }  # fmt: skip
 
     def get(self, name: str) -> Any:

@@ -53,6 +53,9 @@ def test_names_become_those_of_this_installation() -> None:
         "prompt": "a cat", "negative_prompt": "", "steps": 20, "sampler": "dpmpp_2m", "schedule": "karras",
         "cfg_scale": 7.0, "seed": 5, "width": 512, "height": 768, "checkpoint": "folder/v1-5", "vae": "mse",
         "clip_skip": 2, "emphasis": "Original", "options": {}, "schedule_options": {}, "discard_penultimate": None,
+        "noise_source": "NV",
+            "variation_seed": -1, "variation_strength": 0.0, "seed_resize_width": 0, "seed_resize_height": 0, "ensd": 0,
+            "tiling": False,
     }  # fmt: skip
 
 

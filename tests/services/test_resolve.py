@@ -220,3 +220,42 @@ def test_options_that_cannot_be_are_named(values: dict[str, Any], field: str, ac
         resolver().resolve({"sampler": "Euler a", "schedule": "Karras", **values})
     assert raised.value.field == field
     assert accepted in raised.value.accepted
+
+
+def test_a_variation_keeps_the_seed_and_counts_the_variation_seed() -> None:
+    values = {"seed": 5, "variation_seed": 100, "variation_strength": 0.25, "batch_count": 3}
+    plan = resolver().resolve(values)
+    assert (plan.seeds, plan.variation_seeds, plan.variation_strength) == ((5, 5, 5), (100, 101, 102), 0.25)
+    assert plan.only(2).variation_seeds == (102,)
+    drawn = resolver().resolve({"seed": 5, "variation_strength": 0.25})
+    assert drawn.variation_seeds == (4711,)
+    plain = resolver().resolve({"seed": 5, "variation_seed": 100, "batch_count": 2})
+    assert (plain.seeds, plain.variation_seeds) == ((5, 6), ())
+    assert resolver().resolve(plan_json(plan)) == plan
+
+
+def test_seeds_of_another_size() -> None:
+    asked = {"width": 512, "height": 512, "seed_resize_width": 768, "seed_resize_height": 512}
+    assert resolver().resolve(asked).seed_resize == (768, 512)
+    assert resolver().resolve({**asked, "seed_resize_width": 512}).seed_resize is None
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"noise_source": "TPU"}, "noise_source"),
+        ({"variation_seed": -2}, "variation_seed"),
+        ({"variation_seed": MAX_SEED, "variation_strength": 0.5, "batch_count": 2}, "variation_seed"),
+        ({"variation_strength": 1.5}, "variation_strength"),
+        ({"variation_strength": "some"}, "variation_strength"),
+        ({"seed_resize_width": 512}, "seed_resize_height"),
+        ({"seed_resize_width": 100, "seed_resize_height": 64}, "seed_resize_width"),
+        ({"seed_resize_width": 8, "seed_resize_height": 64}, "seed_resize_width"),
+        ({"ensd": 2**40}, "ensd"),
+        ({"tiling": "sideways"}, "tiling"),
+    ],
+)
+def test_seeds_and_noise_that_cannot_be_are_named(values: dict[str, Any], field: str) -> None:
+    with pytest.raises(RequestError) as raised:
+        resolver().resolve(values)
+    assert raised.value.field == field

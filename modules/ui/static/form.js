@@ -111,12 +111,14 @@ async function adopt(before, after) {
   if (Object.keys(wanted).length) fill(wanted);
 }
 
+const seedOf = (value) => String(value ?? "").trim() || "-1";
+
 export async function generate(list) {
   if (list) keep(list);
   const wrong = inputs().find((input) => note(input));
   if (wrong) return reveal(wrong);
   const { sampler_options: _, ...plain } = values;
-  const request = { ...plain, ...applicable(), styles: chosen(), seed: String(values.seed ?? "").trim() || "-1" };
+  const request = { ...plain, ...applicable(), styles: chosen(), seed: seedOf(values.seed), variation_seed: seedOf(values.variation_seed) };
   bus.dispatchEvent(new CustomEvent("submitting"));
   try {
     const view = await api("jobs", request);
@@ -133,13 +135,15 @@ export function reuse(record, only = null) {
   const seed = record.seed === null ? null : String(record.seed); // other programs' pictures may not say
   const all = {
     prompt: record.prompt, negative_prompt: record.negative_prompt, sampler: plan.sampler, schedule: plan.schedule, steps: record.steps,
-    width: record.width, height: record.height, cfg_scale: plan.cfg_scale, clip_skip: plan.clip_skip, seed, checkpoint: plan.checkpoint_name, options: plan.options ?? {}, schedule_options: plan.schedule_options, discard_penultimate: plan.discard_penultimate, emphasis: plan.emphasis,
+    width: record.width, height: record.height, cfg_scale: plan.cfg_scale, clip_skip: plan.clip_skip, seed, checkpoint: plan.checkpoint_name, options: plan.options ?? {}, schedule_options: plan.schedule_options, discard_penultimate: plan.discard_penultimate, emphasis: plan.emphasis, noise_source: plan.noise_source, ensd: plan.ensd,
+    variation_seed: plan.variation_seeds?.[0] ?? "-1", variation_strength: plan.variation_strength, tiling: plan.tiling,
+    seed_resize_width: plan.seed_resize?.[0] ?? 0, seed_resize_height: plan.seed_resize?.[1] ?? 0,
   };
   fill(only ? Object.fromEntries(only.map((name) => [name, all[name]])) : all);
 }
 
 export function field(name) {
-  reveal(document.querySelector(`#${name.replace("_", "-")} :is(textarea, input)`));
+  reveal(document.querySelector(`#${name.replaceAll("_", "-")} :is(textarea, input)`));
 }
 
 function reveal(input) {
@@ -168,7 +172,7 @@ function count(name) {
 }
 
 function showCount(name, answer) {
-  const place = document.getElementById(`count-${name.replace("_", "-")}`);
+  const place = document.getElementById(`count-${name.replaceAll("_", "-")}`);
   if (!place) return;
   place.textContent = `${answer.count}/${answer.limit}`;
   place.setAttribute("aria-label", t("tokens.label", answer));
@@ -200,7 +204,7 @@ function markAspect() {
 export const swap = () => fill({ width: values.height, height: values.width });
 
 // --- numbers: out of range is said at once and never corrected, a double click resets ---------------------------------------------------------
-const NUMBERS = ["#t2i-controls input[type=number]", "#clip-skip input", "#seed :is(input, textarea)"].join();
+const NUMBERS = ["#t2i-controls input[type=number]", "#clip-skip input", "#seed :is(input, textarea)", "#variation-seed :is(input, textarea)"].join();
 const inputs = () => [...document.querySelectorAll(NUMBERS)];
 const check = ({ target }) => target.matches?.(NUMBERS) && note(target);
 
@@ -213,7 +217,7 @@ function hold(event) {
 function note(input) {
   const block = input.closest(".block");
   if (!block) return "";
-  const problem = input.closest("#seed") ? seedProblem(input.value) : rangeProblem(input);
+  const problem = input.closest("#seed, #variation-seed") ? seedProblem(input.value) : rangeProblem(input);
   let place = block.querySelector(".inf-note");
   if (!place && problem) block.append((place = h("span", { class: "inf-note", role: "alert" })));
   if (place && place.textContent !== problem) place.textContent = problem;
@@ -236,7 +240,7 @@ function reset(event) {
   const block = event.target.closest?.("#t2i-controls .block");
   const label = event.target.closest?.("[data-testid=block-info]");
   if (!block || (event.target.type !== "range" && !label)) return;
-  const name = block.id.replace("-", "_");
+  const name = block.id.replaceAll("-", "_");
   if (!names.includes(name)) return;
   getSelection()?.removeAllRanges(); // a double click on a word selects it
   fill({ [name]: usual(name) });

@@ -5,13 +5,16 @@ import { boot, bus, t } from "./live.js";
 import { h, mount } from "./dom.js";
 import { current, fill } from "./form.js";
 
-export const PACKED = ["options", "schedule_options", "discard_penultimate", "emphasis"];
+export const PACKED = ["options", "schedule_options", "discard_penultimate", "emphasis", "noise_source", "ensd"];
 const KINDS = PACKED.slice(0, 2);
+const PLAIN = PACKED.slice(2); // of a request as they are; null for what the sampler wants or the settings say
 const EMPHASIS = ["Original", "No norm", "Ignore", "None"];
+const ENSD = { default: 0, low: -(2 ** 31), high: 2 ** 31, whole: true };
+const SOURCES = ["CPU", "GPU", "NV"];
 let place = null;
 let drawn = "";
 
-const kept = () => ({ options: {}, schedule_options: {}, discard_penultimate: null, emphasis: null, ...JSON.parse(current().sampler_options || "{}") });
+const kept = () => ({ options: {}, schedule_options: {}, ...Object.fromEntries(PLAIN.map((name) => [name, null])), ...JSON.parse(current().sampler_options || "{}") });
 
 // Whose options they are: Automatic is the sampler's own schedule.
 function owners(values = current()) {
@@ -25,14 +28,14 @@ export function applicable() {
   const mine = owners();
   const values = kept();
   const of = (kind) => Object.fromEntries(Object.entries(values[kind]).filter(([name]) => name in mine[kind]));
-  return { options: of("options"), schedule_options: of("schedule_options"), discard_penultimate: values.discard_penultimate, emphasis: values.emphasis };
+  return { ...values, options: of("options"), schedule_options: of("schedule_options") };
 }
 
 // The form's field for what an infotext or a record says; sampler and schedule as they will be then.
 export function packed(wanted, values) {
   const mine = owners({ ...current(), ...values });
   const of = (kind) => Object.fromEntries(Object.entries(wanted[kind] ?? {}).filter(([name, value]) => mine[kind][name] && mine[kind][name].default !== value));
-  return pack({ options: of("options"), schedule_options: of("schedule_options"), discard_penultimate: wanted.discard_penultimate ?? null, emphasis: wanted.emphasis ?? null });
+  return pack({ options: of("options"), schedule_options: of("schedule_options"), ...Object.fromEntries(PLAIN.map((name) => [name, wanted[name] ?? null])) });
 }
 
 function pack(values) {
@@ -55,14 +58,15 @@ function problem(option, text) {
   return option.whole && !Number.isInteger(value) ? t("settings.whole") : "";
 }
 
-function number(kind, name, option) {
+// value, put: what the field holds, and what takes a new value (null for the default).
+function number(name, option, value, put) {
   const note = h("span", { class: "inf-note" });
   const input = h("input", {
-    type: "text", inputmode: "decimal", value: kept()[kind][name] ?? null, placeholder: option.default, autocomplete: "off", "data-option": name,
+    type: "text", inputmode: "decimal", value, placeholder: option.default, autocomplete: "off", "data-option": name,
     oninput: () => {
       note.textContent = problem(option, input.value);
       input.toggleAttribute("aria-invalid", Boolean(note.textContent));
-      if (!note.textContent) put(kind, name, input.value.trim() === "" || Number(input.value) === option.default ? null : Number(input.value));
+      if (!note.textContent) put(input.value.trim() === "" || Number(input.value) === option.default ? null : Number(input.value));
     },
   });
   return h("label", { class: "option" }, h("code", {}, name), input, note);
@@ -84,9 +88,12 @@ function draw() {
   if (key === drawn || (place.contains(document.activeElement) && JSON.stringify(mine) === place.dataset.owners)) return;
   drawn = key;
   place.dataset.owners = JSON.stringify(mine);
-  const fields = KINDS.flatMap((kind) => Object.entries(mine[kind]).map(([name, option]) => number(kind, name, option)));
-  place.replaceChildren(...fields,
+  const fields = KINDS.flatMap((kind) => Object.entries(mine[kind]).map(([name, option]) =>
+    number(name, option, kept()[kind][name] ?? null, (value) => put(kind, name, value))));
+  const ensd = number("ensd", ENSD, kept().ensd, (value) => fill({ sampler_options: pack({ ...kept(), ensd: value }) }));
+  place.replaceChildren(...fields, ensd,
     choice("discard_penultimate", t("options.discard"), [[null, t("options.automatic")], [true, t("options.yes")], [false, t("options.no")]]),
+    choice("noise_source", t("setting.noise_source"), [[null, t("options.setting")], ...SOURCES.map((source) => [source, source])]),
     choice("emphasis", t("setting.emphasis"), [[null, t("options.setting")], ...EMPHASIS.map((mode) => [mode, mode])]));
 }
 

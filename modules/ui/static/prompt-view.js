@@ -14,7 +14,7 @@ let timer = 0;
 let asked = "";
 let view = null;
 
-const id = (field) => field.replace("_", "-");
+const id = (field) => field.replaceAll("_", "-");
 const notable = (values) => chosen().length > 0 || FIELDS.some((field) => NOTABLE.test(values[field] ?? "") || (values[field] ?? "").length > 100_000);
 
 function question() {

@@ -9,7 +9,7 @@ const KEY = "inferenz.section.";
 
 // The fields inside; on a phone the sheet of controls also hides VAE and clip skip, which stand on top.
 const inside = (button) => boot.fields.filter((name) => {
-  const element = document.getElementById(name.replace("_", "-"));
+  const element = document.getElementById(name.replaceAll("_", "-"));
   return button.dataset.fields?.split(" ").includes(name) || element?.closest(`#${button.getAttribute("aria-controls")}`);
 });
 

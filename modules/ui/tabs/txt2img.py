@@ -13,6 +13,7 @@ import gradio as gr
 
 from modules import samplers, schedules
 from modules.ui.defaults import FIELDS, form_values
+from modules.ui.extra_seed import extra_seed
 from modules.ui.markup import block, icon
 from modules.ui.paste import paste_button
 from modules.ui.sections import closed_section
@@ -121,6 +122,7 @@ def _controls(shell: Shell, values: Mapping[str, Any]) -> dict[str, Any]:
         with gr.Column(elem_classes="section"), gr.Row(elem_id="seed-row"):
             seed = gr.Textbox(values["seed"], label=t("seed"), elem_id="seed", max_lines=1, scale=1)
             block(_seed_tools(shell), elem_id="seed-tools-place")
+        extra = extra_seed(shell, values)
         with closed_section(shell, "options"):
             block('<div id="options-fields"></div>')
             # JSON of what differs from its default: static/options.js shows it as fields
@@ -130,7 +132,7 @@ def _controls(shell: Shell, values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "sampler": sampler, "schedule": schedule, "steps": steps, "width": width, "height": height,
         "cfg_scale": cfg_scale, "batch_count": batch_count, "batch_size": batch_size, "seed": seed,
-        "sampler_options": options,
+        "sampler_options": options, **extra,
     }  # fmt: skip
 
 
