@@ -80,7 +80,7 @@ def pictures_router(app: App, labels: Labels) -> APIRouter:
 # What of a picture's plan a form can take
 REUSED = (
     "sampler", "schedule", "cfg_scale", "clip_skip", "options", "schedule_options", "discard_penultimate", "emphasis",
-    "noise_source", "ensd", "variation_strength", "seed_resize", "tiling",
+    "noise_source", "ensd", "variation_strength", "seed_resize", "tiling", "guidance",
 )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +16,7 @@ from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from modules.backbones.offload import OneAtATime, by_layer, release
+from modules.backbones.perturbed import perturbed_attention
 from modules.backbones.seamless import seamless as wrapping
 from modules.backbones.weights import fill, map_tensors, skeleton, weight_bytes
 from modules.backbones.wide_conv import widen
@@ -114,9 +115,12 @@ class Sd1:
         return hidden.reshape(1, -1, hidden.shape[-1]).to(device=self.placement.unet_device, dtype=self.placement.dtype)
 
     @torch.inference_mode()
-    def denoise(self, x: Tensor, sigmas: Tensor, text: Tensor, *, seamless: bool = False) -> Tensor:
+    def denoise(
+        self, x: Tensor, sigmas: Tensor, text: Tensor, *, seamless: bool = False, perturbed: Sequence[bool] = ()
+    ) -> Tensor:
         """Predict x0. x: (N, C, H, W) float32; sigmas: (N,) float32, best on the CPU (their timesteps are looked up
         there); text: (N, T, width). Returns float32 on the device of x. seamless: the latent goes on over its edges.
+        perturbed: N flags, or none; see `Row`.
         """
         device, dtype = self.placement.unet_device, self.placement.dtype
         timesteps = [self.levels.timestep(sigma) for sigma in sigmas.tolist()]
@@ -125,7 +129,8 @@ class Sd1:
         levels = sigmas.to(x.device, non_blocking=sigmas.is_pinned())
         scaled = scale_input(x, levels).to(device=device, dtype=dtype)
         unet = self._networks.unet
-        with wrapping(unet, seamless):
+        changed = perturbed_attention(unet.mid_block, perturbed) if any(perturbed) else nullcontext()
+        with wrapping(unet, seamless), changed:
             output = unet(
                 scaled,
                 times.to(device, non_blocking=times.is_pinned()),

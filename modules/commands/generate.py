@@ -12,6 +12,7 @@ from modules.app import App, build_app
 from modules.commands.console import BAD_INPUT, FAILED, FINE, STOPPED, Console, error_json
 from modules.commands.flags import add_device_flags, add_folder_flags, app_config
 from modules.commands.following import follow
+from modules.commands.guidance_flag import guidance_values
 from modules.commands.targets import OutputTarget
 from modules.core.errors import CheckpointError, InferenzError, RequestError
 from modules.core.generation import GenerationPlan, plan_json
@@ -62,6 +63,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--style", action="append", metavar="NAME", help="a style of styles.csv; may be given several times"
     )
+    parser.add_argument(
+        "--guidance", metavar="KIND.OPTION=X", action="append", default=[],
+        help="what is added to CFG, such as rescale.phi=0.7 or pag.scale=3; may be given several times",
+    )  # fmt: skip
     parser.add_argument("--strict", action="store_true", default=None, help="identical to the last bit at every run")
     parser.add_argument(
         "-o", "--output", metavar="PATH",
@@ -105,6 +110,8 @@ def _values(flags: argparse.Namespace, console: Console) -> dict[str, Any]:
         asked["width"], asked["height"] = _size(flags.size)
     if flags.seed_resize is not None:
         asked["seed_resize_width"], asked["seed_resize_height"] = _size(flags.seed_resize, "--seed-resize")
+    if flags.guidance:
+        asked["guidance"] = guidance_values(flags.guidance)
     if flags.number is not None:
         if flags.number < 1:
             raise RequestError("--number", f"{flags.number} is not accepted", accepted="a number of at least 1")

@@ -37,6 +37,9 @@ Ensd = Annotated[int, Field(ge=-(2**31), le=2**31)]
 NoSide = Annotated[int, Field(ge=0, le=4096, multiple_of=8)]  # pixels; 0 for none
 OptionName = Annotated[str, Field(max_length=40, pattern="^[a-z][a-z0-9_]*$")]
 OptionValue = Annotated[float, Field(allow_inf_nan=False)]
+GuidanceOptions = Annotated[
+    Mapping[Name, Mapping[Name, Annotated[float, Field(allow_inf_nan=False)]]], Field(max_length=40)
+]
 Emphasis = Literal["Original", "No norm", "Ignore", "None"]
 Options = Annotated[Mapping[OptionName, OptionValue], Field(max_length=30)]
 PerPicture = Annotated[tuple[Prompt, ...], Field(max_length=MAX_PICTURES)]
@@ -60,6 +63,7 @@ class GenerationRequest:
     Prompts may hold choices and wildcards, see `modules.prompting.dynamic`.
     options, schedule_options: numbers of the sampler and of the schedule by name (`eta`, `rho`); those left out have
     their defaults. discard_penultimate: leave out the last noise level but one; None for what the sampler wants.
+    guidance: what is added to CFG, kind -> option -> value, such as {"rescale": {"phi": 0.7}}; see docs/guidance.md.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -92,6 +96,7 @@ class GenerationRequest:
     schedule_options: Options = field(default_factory=dict)
     discard_penultimate: bool | None = None
     styles: Annotated[tuple[Name, ...], Field(max_length=100)] = ()
+    guidance: GuidanceOptions = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +132,7 @@ class GenerationPlan:
 
     noise_source, seed_resize (width, height), ensd: see `modules.diffusion.noise`. tiling: the picture continues over
     its edges. template, negative_template: what they were drawn from, "" where nothing was drawn.
+    guidance: what is added to CFG, kind -> option -> value, by registry names; only what changes something.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -166,6 +172,7 @@ class GenerationPlan:
     negative_prompts: PerPicture = ()
     template: Prompt = ""
     negative_template: Prompt = ""
+    guidance: GuidanceOptions = field(default_factory=dict)
 
     @property
     def separate(self) -> Separate[FileRef]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modules.core.generation import GenerationPlan
+from modules.core.guidance_text import guidance_fields, read_guidance, read_option
 
 Read = Callable[[str], Mapping[str, Any] | None]  # None: the text says nothing that could be used
 
@@ -283,6 +284,7 @@ def written(made: Made) -> dict[str, str]:
     told = {each.option for each in FIELDS if each.option and values.get(each.name) not in (None, "")}
     others = {name: value for name, value in made.options.items() if name not in told}
     values |= {OTHER_OPTION + name: number(value) for name, value in others.items()}
+    values |= guidance_fields(made.plan.guidance)
     values[FIELDS[-1].name] = FIELDS[-1].write(made)
     return {name: str(value) for name, value in values.items() if value is not None and value != ""}
 
@@ -305,7 +307,9 @@ def request_values(fields: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str
                     options[name] |= value
                 else:
                     (weak if each.weak else said)[name] = value
-    return {**meant, **options, **weak, **said}, tuple(lost)
+    guidance = read_guidance(fields)
+    left = tuple(name for name in lost if read_option(name, fields[name]) is None)
+    return {**meant, **options, "guidance": guidance, **weak, **said}, left
 
 
 def _other_options(fields: Mapping[str, str]) -> tuple[InfotextField, ...]:
@@ -317,7 +321,8 @@ def _other_options(fields: Mapping[str, str]) -> tuple[InfotextField, ...]:
 
 def said_by(fields: Mapping[str, str]) -> dict[str, str]:
     """Request field -> the infotext's field that says it; of a name and a hash, the name."""
-    found: dict[str, str] = {}
+    guiding = next((name for name, text in fields.items() if read_option(name, text)), "")
+    found = {"guidance": guiding} if guiding else {}
     for each in FIELDS:
         if each.name in fields and each.read is not None:
             for name in each.read(fields[each.name]) or ():

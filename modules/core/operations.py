@@ -38,8 +38,9 @@ class Row:
     """One row of a forward pass: a latent at a noise level under one text.
 
     x: (1, C, H, W), float32. text: (1, tokens, width) in the compute dtype. weight: of this row in its guidance sum.
-    seamless: of a picture that goes on over its edges; such rows share no pass with others. extras: ControlNet hints,
-    inpaint channels.
+    seamless: of a picture that goes on over its edges; such rows share no pass with others. perturbed: the
+    self-attention of the model's middle block is replaced by the identity, for this row alone. extras: ControlNet
+    hints, inpaint channels.
     """
 
     x: Tensor
@@ -47,6 +48,7 @@ class Row:
     text: Tensor
     weight: float = 1.0
     seamless: bool = False
+    perturbed: bool = False
     extras: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
 
 

@@ -53,10 +53,12 @@ class Backbone(Protocol):
     def encode(self, texts: Sequence[str], clip_skip: int, emphasis: Emphasis = "Original") -> list[Tensor]:
         """Encode prompts. Returns per text (1, 77 * chunks, width) in the compute dtype on the UNet's device."""
 
-    def denoise(self, x: Tensor, sigmas: Tensor, text: Tensor, *, seamless: bool = False) -> Tensor:
+    def denoise(
+        self, x: Tensor, sigmas: Tensor, text: Tensor, *, seamless: bool = False, perturbed: Sequence[bool] = ()
+    ) -> Tensor:
         """Predict x0. x: (N, C, H, W) float32; sigmas: (N,) float32; text: (N, T, width). Returns float32 like x.
 
-        seamless: of a picture that goes on over its edges.
+        seamless: of a picture that goes on over its edges. perturbed: N flags, or none at all; see `Row.perturbed`.
         """
 
     def decode(self, latent: Tensor, *, fp32: bool = False, tiled: bool = False, seamless: bool = False) -> Tensor:

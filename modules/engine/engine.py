@@ -19,10 +19,12 @@ from threading import Lock
 
 import torch
 
+from modules import guidance as guidance_folder
 from modules import samplers as samplers_folder
 from modules import schedules as schedules_folder
 from modules.core.errors import EngineError, InferenzError, WorkerGone
 from modules.core.generation import GenerationPlan
+from modules.core.guidance import GuidanceKind, compose
 from modules.core.job import (
     Completed,
     EngineOptions,
@@ -70,6 +72,7 @@ class Engine:
         clock: Callable[[], float] = time.perf_counter,
         samplers: Mapping[str, Sampler] | None = None,
         schedules: Mapping[str, Schedule] | None = None,
+        guidance: Mapping[str, GuidanceKind] | None = None,
     ) -> None:
         if manager is None:
             from modules.engine.manager import ModelManager
@@ -79,6 +82,7 @@ class Engine:
         self._clock = clock
         self._samplers = samplers_folder.registry() if samplers is None else samplers
         self._schedules = schedules_folder.registry() if schedules is None else schedules
+        self._guidance = guidance_folder.registry() if guidance is None else guidance
         self._commands: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._closing = False
         self._running = False
@@ -205,12 +209,15 @@ class Engine:
     def _begin(self, job: str, plan: GenerationPlan, submitted: float) -> None:
         try:
             sampler, schedule = chosen_sampler(plan, self._samplers, self._schedules)
+            guide = compose(plan.guidance, self._guidance)
             model = self._resident.manager.key(plan.checkpoint, plan.separate)
         except Exception as error:  # noqa: BLE001  it goes to the job that it concerns
             _log(error)
             self._outbox.send(failed(job, error))
             return
-        task = Task(job=job, plan=plan, model=model, sampler=sampler, schedule=schedule, submitted=submitted)
+        task = Task(
+            job=job, plan=plan, model=model, sampler=sampler, schedule=schedule, submitted=submitted, guide=guide
+        )
         self._tasks[job] = task
         self._waiting.append(task)
 

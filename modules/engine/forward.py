@@ -124,8 +124,11 @@ def _run(backbone: Backbone, rows: Sequence[Row]) -> tuple[Tensor, ...]:
     text = torch.cat([row.text.repeat(1, length // row.text.shape[1], 1) for row in rows])
     # On the CPU, where the backbone looks up their timesteps; pinned, so that the copy it makes does not wait
     sigmas = torch.tensor([row.sigma for row in rows], dtype=torch.float32, pin_memory=x.is_cuda)
+    perturbed = tuple(row.perturbed for row in rows)
     with threads_for(x, backbone.weight_bytes):
-        return tuple(torch.split(backbone.denoise(x, sigmas, text, seamless=rows[0].seamless), 1))
+        flags = perturbed if any(perturbed) else ()
+        answers = backbone.denoise(x, sigmas, text, seamless=rows[0].seamless, perturbed=flags)
+        return tuple(torch.split(answers, 1))
 
 
 def _attempted(backbone: Backbone, places: Sequence[Place]) -> Answers | Exception:

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from modules.core.errors import EngineError
 from modules.core.generation import Emphasis
+from modules.core.guidance import Call, ClassifierFree, Guidance
 from modules.core.operations import Decode, Encode, ModelKey, Operation, Picture, Predict
 from modules.core.sampling import Noise, NoiseLevels, Sampling
-from modules.diffusion.guidance import Call, ClassifierFree
 from modules.prompting.stages import Part, Stages
 
 LOOK_STEPS = 5  # between looks whether a prediction holds NaN: three small kernels each
@@ -68,7 +68,8 @@ class Order:
 
     prompt: the prompts that AND joins, each with its stages; negative: the negative prompt's stages. width, height:
     pixels. sigmas(levels): steps + 1 noise levels. sample(x, sigmas, noise): starts the sampler.
-    noise(seed, shape, sigmas, device): the picture's noise.
+    noise(seed, shape, sigmas, device): the picture's noise. guide(): the picture's guidance. evaluations: of the model
+    over all steps, 0 where that is not known.
     """
 
     model: ModelKey
@@ -85,6 +86,8 @@ class Order:
     sigmas: Callable[[NoiseLevels], Sequence[float]]
     sample: Callable[[Tensor, Sequence[float], Noise], Sampling]
     noise: Callable[[int, tuple[int, ...], Sequence[float], torch.device], StartingNoise]
+    guide: Callable[[], Guidance] = ClassifierFree
+    evaluations: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +115,7 @@ class Watcher(Protocol):
 
 
 def denoise(
-    sampling: Sampling, calls: Callable[[int], Call], guidance: ClassifierFree, *, strict: bool = False, steps: int = 0
+    sampling: Sampling, calls: Callable[[int], Call], guidance: Guidance, *, strict: bool = False, steps: int = 0
 ) -> Generator[Operation, Any, Tensor]:
     """Drive a sampler: every question becomes a `Predict`, guided. Returns the latent.
 
@@ -124,9 +127,10 @@ def denoise(
         rows = guidance.rows(query, call)
         left = max(1, steps - query.step) if steps else 0
         answers = yield Predict(call.model, rows, strict=strict, left=left)
-        denoised, uncond = guidance.combine(rows, answers)
+        guided = guidance.combine(query, call, answers)
+        answer = (guided.denoised, guided.unconditional) if query.uncond else guided.denoised
         try:
-            query = sampling.send((denoised, uncond) if query.uncond else denoised)
+            query = sampling.send(answer)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
     raise AssertionError("a count has no end")
@@ -208,7 +212,11 @@ def _sampled(order: Order, model: ModelKey, watcher: Watcher) -> Generator[Opera
 
     def calls(k: int) -> Call:
         wanted = tuple((encoded[part.stages.at(k)], part.weight) for part in order.prompt)
-        return Call(model=model, texts=wanted, negative=encoded[order.negative.at(k)], seamless=order.seamless)
+        negative = encoded[order.negative.at(k)]
+        return Call(
+            model=model, texts=wanted, negative=negative, scale=order.cfg_scale,
+            evaluation=k, evaluations=order.evaluations, seamless=order.seamless,
+        )  # fmt: skip
 
     canvas = watcher.canvas(model)
     sigmas = order.sigmas(canvas.levels)
@@ -229,8 +237,7 @@ def _sampled(order: Order, model: ModelKey, watcher: Watcher) -> Generator[Opera
 
     sampling = watched(order.sample(x, sigmas, noise), stepped)
     try:
-        guidance = ClassifierFree(scale=order.cfg_scale)
-        latent = yield from denoise(sampling, calls, guidance, strict=order.strict, steps=len(sigmas) - 1)
+        latent = yield from denoise(sampling, calls, order.guide(), strict=order.strict, steps=len(sigmas) - 1)
     except Stopped as stop:
         if not stop.keep or latest is None:
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from modules.core.errors import InferenzError, RequestError
 from modules.core.generation import GenerationPlan
+from modules.core.guidance import ClassifierFree, Guidance
 from modules.core.job import Failed
 from modules.core.operations import ModelKey
 from modules.core.sampling import Noise, NoiseLevels, Sampler, Sampling, Schedule, SpacingChoice, sigmas_for
@@ -24,7 +25,8 @@ from modules.prompting.stages import parts_of, stages_of
 
 @dataclass(eq=False)
 class Task:
-    """A job in progress. submitted: the clock's seconds. next_index: the picture to begin next.
+    """A job in progress. submitted: the clock's seconds. guide: makes a picture's guidance.
+    next_index: the picture to begin next.
 
     live: the pictures in progress. ready: the job was told of its model; encoded: and of its prompts.
     """
@@ -35,6 +37,7 @@ class Task:
     sampler: Sampler
     schedule: Schedule
     submitted: float
+    guide: Callable[[], Guidance] = ClassifierFree
     next_index: int = 0
     live: dict[Trajectory, PictureWatch] = field(default_factory=dict)
     ready: bool = False
@@ -77,6 +80,7 @@ class Task:
             clip_skip=plan.clip_skip, emphasis=plan.emphasis,
             width=plan.width, height=plan.height, cfg_scale=plan.cfg_scale * chosen.cfg_factor, seed=plan.seeds[0],
             strict=plan.strict, seamless=plan.tiling, sigmas=sigmas, sample=sample, noise=partial(picture_noise, plan),
+            guide=self.guide, evaluations=evaluations,
         )  # fmt: skip
 
 

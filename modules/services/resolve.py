@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from modules import samplers, schedules
+from modules import guidance, samplers, schedules
 from modules.core.checkpoint import ModelInfo, Separate
 from modules.core.errors import CheckpointMissing, RequestError, UnsupportedCheckpoint
 from modules.core.generation import (
@@ -23,6 +23,7 @@ from modules.core.generation import (
     parse_plan,
     parse_request,
 )
+from modules.core.guidance import GuidanceKind
 from modules.core.plugin import Registry
 from modules.core.sampling import Sampler, Schedule
 from modules.services.parts import choose_parts, complete
@@ -69,6 +70,7 @@ class Resolver:
         known_samplers: Registry[Sampler],
         known_schedules: Registry[Schedule],
         words: Words,
+        known_guidance: Registry[GuidanceKind] | None = None,
         draw_seed: Callable[[], int] = random_seed,
     ) -> None:
         self._models = models
@@ -76,6 +78,7 @@ class Resolver:
         self._words = words
         self.samplers = known_samplers
         self.schedules = known_schedules
+        self.guidance = guidance.registry() if known_guidance is None else known_guidance
         self._draw_seed = draw_seed
 
     def resolve(self, values: Mapping[str, Any]) -> GenerationPlan:
@@ -133,6 +136,7 @@ class Resolver:
             options=sampler.filled_options(request.options),
             schedule_options=schedule.filled_options(request.schedule_options),
             discard_penultimate=request.discard_penultimate,
+            guidance=guidance.resolve(request.guidance, self.guidance),
         )
 
     def _known_plan(self, values: Mapping[str, Any]) -> GenerationPlan:
@@ -162,6 +166,7 @@ class Resolver:
             schedule=schedule.name,
             options=sampler.checked_options(plan.options),
             schedule_options=schedule.checked_options(plan.schedule_options),
+            guidance=guidance.resolve(plan.guidance, self.guidance),
         )
 
     def _same_file(self, field: str, wanted: FileRef, find: Callable[[str], ModelInfo]) -> ModelInfo:

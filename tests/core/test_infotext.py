@@ -71,7 +71,7 @@ def test_a_text_from_elsewhere_is_taken_apart() -> None:
         "vae": "Automatic", "clip_skip": 1, "emphasis": "Original", "options": {}, "schedule_options": {},
         "discard_penultimate": None, "noise_source": "NV",
             "variation_seed": -1, "variation_strength": 0.0, "seed_resize_width": 0, "seed_resize_height": 0, "ensd": 0,
-            "tiling": False,
+            "tiling": False, "guidance": {},
     }  # fmt: skip
 
 

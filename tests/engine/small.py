@@ -100,13 +100,18 @@ class SmallBackbone:
             found.append(torch.randn(1, 77 * len(self.tokens(text)), WIDTH, generator=generator))
         return found
 
-    def denoise(self, x: Tensor, sigmas: Tensor, text: Tensor, *, seamless: bool = False) -> Tensor:
+    def denoise(
+        self, x: Tensor, sigmas: Tensor, text: Tensor, *, seamless: bool = False, perturbed: Sequence[bool] = ()
+    ) -> Tensor:
         assert len(x) == len(sigmas) == len(text)
+        assert len(perturbed) in (0, len(x))
         if self.on_pass is not None:
             self.on_pass(x, sigmas, text)
         self.passes.append(len(x))
         with wrapping(self._net, seamless):
             out: Tensor = self._net(x, sigmas, text)
+        if perturbed:
+            out = torch.where(torch.tensor(perturbed).reshape(-1, 1, 1, 1), out.flip(-1) * 0.5, out)
         return out * float("nan") if self._fails("denoise", self.key.dtype == "float32") else out
 
     def decode(self, latent: Tensor, *, fp32: bool = False, tiled: bool = False, seamless: bool = False) -> Tensor:

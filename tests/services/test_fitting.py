@@ -55,7 +55,7 @@ def test_names_become_those_of_this_installation() -> None:
         "clip_skip": 2, "emphasis": "Original", "options": {}, "schedule_options": {}, "discard_penultimate": None,
         "noise_source": "NV",
             "variation_seed": -1, "variation_strength": 0.0, "seed_resize_width": 0, "seed_resize_height": 0, "ensd": 0,
-            "tiling": False,
+            "tiling": False, "guidance": {},
     }  # fmt: skip
 
 

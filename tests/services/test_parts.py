@@ -74,8 +74,11 @@ def names(plan: GenerationPlan) -> tuple[str | None, str | None]:
 
 
 def unhashed(plan: GenerationPlan) -> GenerationPlan:
-    """Without the checkpoint's hash, which a thread may have computed since."""
-    return replace(plan, checkpoint=replace(plan.checkpoint, sha256=None))
+    """Without its files' hashes, which a thread may have computed since."""
+    parts = (plan.checkpoint, plan.vae, plan.text_encoder)
+    checkpoint, vae, text = (part and replace(part, sha256=None) for part in parts)
+    assert checkpoint is not None
+    return replace(plan, checkpoint=checkpoint, vae=vae, text_encoder=text)
 
 
 def test_a_whole_checkpoint_uses_its_own_parts(place: Place) -> None:

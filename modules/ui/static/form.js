@@ -53,7 +53,7 @@ export function fill(wanted) {
     wanted = { ...wanted, checkpoint: null };
     usable().then(() => boot.checkpoints.includes(checkpoint) && fill({ checkpoint }), () => {});
   }
-  if (wanted.options || wanted.schedule_options) wanted = { ...wanted, sampler_options: packed(wanted, wanted) };
+  if (wanted.options || wanted.schedule_options || wanted.guidance) wanted = { ...wanted, sampler_options: packed(wanted, wanted) };
   if ("prompt" in wanted && !("styles" in wanted)) wanted = { ...wanted, styles: "[]" }; // theirs are in the text
   const known = Object.fromEntries(Object.entries(wanted).filter(([name, value]) => names.includes(name) && value !== undefined && value !== null));
   pending = { ...pending, ...known };
@@ -135,7 +135,7 @@ export function reuse(record, only = null) {
   const seed = record.seed === null ? null : String(record.seed); // other programs' pictures may not say
   const all = {
     prompt: record.prompt, negative_prompt: record.negative_prompt, sampler: plan.sampler, schedule: plan.schedule, steps: record.steps,
-    width: record.width, height: record.height, cfg_scale: plan.cfg_scale, clip_skip: plan.clip_skip, seed, checkpoint: plan.checkpoint_name, options: plan.options ?? {}, schedule_options: plan.schedule_options, discard_penultimate: plan.discard_penultimate, emphasis: plan.emphasis, noise_source: plan.noise_source, ensd: plan.ensd,
+    width: record.width, height: record.height, cfg_scale: plan.cfg_scale, clip_skip: plan.clip_skip, seed, checkpoint: plan.checkpoint_name, options: plan.options ?? {}, schedule_options: plan.schedule_options, discard_penultimate: plan.discard_penultimate, emphasis: plan.emphasis, noise_source: plan.noise_source, ensd: plan.ensd, guidance: plan.guidance ?? {},
     variation_seed: plan.variation_seeds?.[0] ?? "-1", variation_strength: plan.variation_strength, tiling: plan.tiling,
     seed_resize_width: plan.seed_resize?.[0] ?? 0, seed_resize_height: plan.seed_resize?.[1] ?? 0,
   };
