@@ -55,6 +55,19 @@ PLANS = st.builds(
     strict=st.booleans(),
     seeds=st.tuples(st.integers(0, 2**64 - 1)),
     options=st.dictionaries(st.sampled_from(["eta", "s_noise", "other"]), st.floats(-10, 10)),
+    schedule_options=st.dictionaries(st.sampled_from(["rho", "sigma_min"]), st.floats(0, 10)),
+    discard_penultimate=st.sampled_from([None, True, False]),
+    noise_source=st.sampled_from(["CPU", "GPU", "NV"]),
+    variation_seeds=st.sampled_from([(), (3,), (2**64 - 1,)]),
+    variation_strength=st.floats(0, 1),
+    seed_resize=st.sampled_from([None, (64, 4096), (512, 768)]),
+    ensd=st.integers(-(2**31), 2**31),
+    tiling=st.booleans(),
+    guidance=st.dictionaries(
+        st.sampled_from(["rescale", "mine"]), st.dictionaries(st.just("phi"), st.floats(-1, 1), min_size=1)
+    ),
+    template=ODD,
+    negative_template=ODD,
 )
 
 

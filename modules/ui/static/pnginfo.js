@@ -82,7 +82,9 @@ async function look(source) {
     const found = source.file ? await (await send("inspect", source.file)).json() : await api(`pictures/${source.id}/inspect`);
     if (mine === asked) parts.side.replaceChildren(...described(found));
   } catch (error) {
-    if (mine === asked) parts.side.replaceChildren(h("div", { class: "message danger", role: "alert" }, icon("triangle-alert"), h("p", { class: "title" }, error.message), error.hint ? h("p", {}, error.hint) : null));
+    if (mine !== asked) return;
+    parts.stage.replaceChildren(); // a browser shows half a picture, or an empty one
+    parts.side.replaceChildren(h("div", { class: "message danger", role: "alert" }, icon("triangle-alert"), h("p", { class: "title" }, error.message), error.hint ? h("p", {}, error.hint) : null));
   }
 }
 
