@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 FILMSTRIP_PIXELS = 256  # longer side of a filmstrip's frame, at most
 LATENT_PIXELS = 8  # a frame or preview is at most so many times its latent's size when that is all there is to show
 RENDER_SHARE = 20  # previews take at most 1/20 of the time of the thread beside the engine ...
-CPU_RENDER_SHARE = 150  # ... and 1/150 where it has the sampler's own cores: that is what they cost there
+CPU_RENDER_SHARE = 120  # ... and 1/120 where it has the sampler's own cores: that is what they cost there
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,6 +76,7 @@ class Catalog:
         self._lock = threading.Lock()
         self._listing: _Listing | None = None
         self._due = 0.0
+        self._hashes = 0  # that came to be known
         self._subscribers: list[Callable[[], None]] = []
         self._hasher = Hasher(self._hashed)
         self._closing = threading.Event()
@@ -167,12 +168,14 @@ class Catalog:
 
     def _look(self, budget: float | None) -> None:
         """Make a new listing. budget: seconds for reading headers, None for all it takes. Call it with `_looking`."""
-        began = self._now()
+        began, hashes = self._now(), self._hashes
         listing = self._read(None if budget is None else began + budget)
         took = self._now() - began
         changed = listing != self._listing
         self._listing = listing
         self._due = self._now() + (_LEAST_SECONDS if changed else max(_LEAST_SECONDS, _SHARE * took))
+        if self._hashes != hashes:  # one that came while we looked may not be in this listing
+            self._due = 0.0
         if listing.unread and self._reading is None and not self._closing.is_set():
             self._reading = threading.Thread(target=self._read_the_rest, name="model-headers", daemon=True)
             self._reading.start()
@@ -247,6 +250,7 @@ class Catalog:
 
     def _hashed(self, job: HashJob, sha256: str) -> None:
         self._cache.put_hash(job.key, job.size, job.mtime_ns, sha256)
+        self._hashes += 1
         self._due = 0.0
         self._tell()
 

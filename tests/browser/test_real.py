@@ -81,14 +81,14 @@ def _settled(page: Any) -> None:
 def test_noise_becomes_a_picture_with_its_parameters(open_page: OpenPage, address: str) -> None:
     page = open_page()
     page.evaluate(WATCH)
-    _go(page, "a red apple on a blue background", 16).wait_until_done()
+    _go(page, "a red apple on a blue background", 60).wait_until_done()
     _settled(page)
     assert page.evaluate("seen.size") >= 2
     assert page.locator(".strip-list .tile.done").count() >= 1
     png = page.request.get(page.get_attribute(DONE, "src")).body()
     image = Image.open(io.BytesIO(png))
     assert image.size == (128, 128)
-    assert image.info["parameters"].startswith("a red apple on a blue background\nSteps: 16")
+    assert image.info["parameters"].startswith("a red apple on a blue background\nSteps: 60")
 
 
 def test_a_reload_in_the_middle_then_skip_then_interrupt(open_page: OpenPage, real: App) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -363,3 +364,20 @@ def test_the_installed_families_recognise_the_starter(tmp_path: Path) -> None:
     assert again.find("inferenz-starter") == starter
     again.close()
     state.close()
+
+
+def test_a_hash_that_comes_while_the_folders_are_read_is_seen_at_the_next_look(place: Place) -> None:
+    path = write_model(place.checkpoints / "a.safetensors")
+    catalog: Any = place.catalog()
+    catalog.refresh()
+    read, stat = catalog._read, path.stat()
+
+    def slowly(until: float | None) -> Any:
+        listing = read(until)
+        catalog._hashed(HashJob(str(path), path, stat.st_size, stat.st_mtime_ns), "ab" * 32)
+        return listing
+
+    catalog._read = slowly
+    catalog.refresh()
+    catalog._read = read
+    assert catalog.find("a").sha256 == "ab" * 32
