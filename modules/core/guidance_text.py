@@ -27,10 +27,15 @@ _OTHER = re.compile(r"guidance ([a-z0-9]\w*) (\w+)", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?\d{1,6}(\.\d{1,20})?(e-\d{1,2})?")
 
 
+def guidance_name(kind: str, option: str) -> str:
+    """What an option is called there."""
+    return NAMES.get((kind, option), f"Guidance {kind} {option}")
+
+
 def guidance_fields(guidance: GuidanceValues) -> dict[str, str]:
     """Name -> value of each option, in the order given."""
     return {
-        NAMES.get((kind, option), f"Guidance {kind} {option}"): _written((kind, option), value)
+        guidance_name(kind, option): _written((kind, option), value)
         for kind, options in guidance.items()
         for option, value in options.items()
     }

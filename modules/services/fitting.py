@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from modules import samplers, schedules
+from modules import guidance, samplers, schedules
 from modules.core.checkpoint import ModelInfo
 from modules.core.errors import CheckpointError, RequestError
 from modules.core.generation import parse_request
+from modules.core.guidance import GuidanceKind
+from modules.core.guidance_text import guidance_name
 from modules.core.infotext import Infotext, form_values, lost_fields
 from modules.core.infotext_fields import said_by
 from modules.core.plugin import Registry
@@ -54,6 +56,7 @@ class Fitting:
     models: Models
     samplers: Registry[Sampler]
     schedules: Registry[Schedule]
+    guidance: Registry[GuidanceKind] = field(default_factory=guidance.registry)
 
     def fit(self, info: Infotext) -> Fitted:
         """Never raises: what cannot be used is left out of `values` and named in `missed`."""
@@ -73,7 +76,7 @@ class Fitting:
             except RequestError:  # out of range, or a prompt that is too long
                 del values[name]
                 missed.append(said.get(name, name))
-        missed += self._options(values)
+        missed += self._options(values) + self._guidance(values)
         told = [Missed(name=name, value=info.fields.get(name, "")[:MOST_CHARACTERS]) for name in dict.fromkeys(missed)]
         kept = {name: label for name, label in said.items() if name in values}
         return Fitted(values=values, missed=tuple(told[:MOST_MISSED]), said=kept)
@@ -94,6 +97,22 @@ class Fitting:
                 except RequestError:
                     del values[field_name][name]
                     missed.append(name)
+        return missed
+
+    def _guidance(self, values: dict[str, Any]) -> list[str]:
+        """Leaves guidance that there is here, and returns the others' names."""
+        kept: dict[str, dict[str, float]] = {}
+        missed = []
+        for kind, options in values.get("guidance", {}).items():
+            for name, value in options.items():
+                try:
+                    chosen = guidance.resolve({kind: {name: value}}, self.guidance)
+                except RequestError:
+                    missed.append(guidance_name(kind, name))
+                else:
+                    kept |= {each: kept.get(each, {}) | found for each, found in chosen.items()}
+        if "guidance" in values:
+            values["guidance"] = kept
         return missed
 
     def _names(self, info: Infotext) -> Mapping[str, Callable[[str], str]]:

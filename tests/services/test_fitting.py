@@ -59,6 +59,12 @@ def test_names_become_those_of_this_installation() -> None:
     }  # fmt: skip
 
 
+def test_guidance_that_is_not_here_is_told_of() -> None:
+    found = fit(GOOD + ", NGMS: 2.5, PAG scale: 99, APG Eta: 0, Guidance theirs strength: 3")
+    assert found.values["guidance"] == {"skip": {"sigma": 2.5}, "apg": {"eta": 0.0}}
+    assert [(one.name, one.value) for one in found.missed] == [("PAG scale", "99"), ("Guidance theirs strength", "3")]
+
+
 def test_it_is_known_which_field_says_what() -> None:
     found = fit(GOOD + ", VAE hash: mse, VAE: mse.pt, Emphasis: No norm")
     assert found.said == {
