@@ -109,6 +109,7 @@ def _spacings(sampling: Any, levels: Any) -> dict[str, dict[str, list[float]]]:
         "normal": levels.get_sigmas,
         "karras": lambda steps: sampling.get_sigmas_karras(steps, low, high),
         "exponential": lambda steps: sampling.get_sigmas_exponential(steps, low, high),
+        "polyexponential": lambda steps: sampling.get_sigmas_polyexponential(steps, low, high, rho=1.0),
         # The even timesteps of one step more, of which SGM Uniform leaves out the last.
         "sgm_uniform": lambda steps: torch.cat([levels.get_sigmas(steps + 1)[:-2], torch.zeros(1)]),
         "beta": lambda steps: _beta(steps, levels.sigmas),

@@ -67,7 +67,7 @@ def test_starts_where_the_model_was_trained_to_start(kind: Schedule) -> None:
 @pytest.mark.parametrize("name", list(RECORDED["spacings"]))
 def test_equals_reference(name: str) -> None:
     """k-diffusion's sigmas, of which some pass through float32 timesteps, and diffusers'."""
-    tolerance = {"karras": 1e-12, "exponential": 1e-12, "beta": 1e-12}.get(name, 1e-6)
+    tolerance = {"karras": 1e-12, "exponential": 1e-12, "polyexponential": 1e-12, "beta": 1e-12}.get(name, 1e-6)
     for steps, expected in RECORDED["spacings"][name].items():
         assert SCHEDULES[name].run(int(steps), LEVELS) == pytest.approx(expected, rel=tolerance), steps
 
