@@ -107,6 +107,25 @@ def test_a_bad_value_is_told_at_its_field_and_by_the_server(open_page: OpenPage)
     assert page.input_value("#steps input[type=number]") == "999"
 
 
+def test_what_is_typed_before_the_form_is_filled_stays(open_page: OpenPage) -> None:
+    """As on a slow machine: the form's first values come after the first keys."""
+    page = open_page()
+    page.add_init_script("""
+      const click = HTMLElement.prototype.click;
+      HTMLElement.prototype.click = function () { // the bridge by which the form is filled
+        if (this.id !== "form-bridge" || window.unlocked) return click.call(this);
+      };
+    """)
+    page.reload()
+    page.wait_for_selector("#steps input[type=number]")
+    page.fill(PROMPT, "typed early")
+    page.fill("#steps input[type=number]", "7")
+    page.keyboard.press("Tab")
+    page.evaluate("window.unlocked = true")
+    page.wait_for_timeout(1500)
+    assert (page.input_value(PROMPT), page.input_value("#steps input[type=number]")) == ("typed early", "7")
+
+
 @pytest.mark.parametrize("typed", ["0", "-5", "", "2.5"])
 def test_a_bad_number_stays_as_typed_and_nothing_is_drawn(typed: str, open_page: OpenPage) -> None:
     page = open_page()

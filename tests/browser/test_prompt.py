@@ -77,7 +77,7 @@ def test_the_browser_reads_and_counts_as_the_server_does(open_page: OpenPage) ->
 
 def test_tokens_are_counted_without_asking_the_server(open_page: OpenPage) -> None:
     page = open_page()
-    page.wait_for_function("import('./inferenz/static/tokenizer.js').then((t) => t.load())")
+    page.evaluate("import('./inferenz/static/tokenizer.js').then((tokenizer) => tokenizer.load())")
     page.wait_for_timeout(300)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

@@ -35,9 +35,21 @@ export function keep(list) {
   countAll();
 }
 
+// What a person typed while the page was still being filled for the first time stays.
+let opening = true;
+const touched = new Set();
+
+function touch({ target }) {
+  if (!opening) return;
+  for (const name of names) if (target.closest?.(`#${name.replaceAll("_", "-")}`)) touched.add(name);
+}
+
 export function merge(list) {
   const wanted = pending ?? {};
   pending = null;
+  for (const name of touched) delete wanted[name];
+  touched.clear();
+  opening = false;
   const now = { ...named(list), ...wanted };
   values = now;
   setTimeout(() => inputs().forEach(note), 150);
@@ -293,6 +305,7 @@ export function start() {
     if (chip?.id === "seed-reuse") bus.dispatchEvent(new CustomEvent("reuse-seed"));
   }));
   bus.addEventListener("setting", ({ detail }) => { if (detail.name === "checkpoint") stored = detail.value; });
+  document.addEventListener("input", touch, true);
   document.addEventListener("input", check);
   for (const left of ["blur", "change"]) document.addEventListener(left, hold, true);
   document.addEventListener("dblclick", reset);
