@@ -198,6 +198,14 @@ class GenerationPlan:
         )
 
 
+def drawn_by(source: NoiseSource, device: str) -> NoiseSource:
+    """The source whose numbers `source` really gives on a device ("cpu", "cuda:1").
+
+    "GPU" is "CPU" where there is no generator but the CPU's, and on Apple's devices, as in AUTOMATIC1111.
+    """
+    return source if source != "GPU" or device.partition(":")[0] in ("cuda", "xpu") else "CPU"
+
+
 _REQUEST: TypeAdapter[GenerationRequest] = TypeAdapter(GenerationRequest)
 _PLAN: TypeAdapter[GenerationPlan] = TypeAdapter(GenerationPlan)
 

@@ -5,48 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
 
 import torch
+from torch import Tensor
 
-from modules.core.generation import NoiseSource
-from modules.diffusion.philox import PhiloxStream
+from modules.core.generation import NoiseSource, drawn_by
+from modules.diffusion.brownian import BrownianTree
+from modules.diffusion.sources import streams
 from modules.diffusion.variation import centred, slerp
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from torchsde import BrownianTree
-
-# Of sigma on the Brownian path. torchsde rounds to its tolerance (this is its default), and then calls an unrounded
-# sigma_max, a millionth above its rounded end, out of range.
-_DIGITS = 6
-OWN_GENERATORS = (
-    "cuda",
-    "xpu",
-)  # devices whose own generator the source "GPU" means; AUTOMATIC1111 leaves MPS out, too
-
 
 NO_GPU = (
     "There is no CUDA or XPU device here, so the noise comes from the CPU's generator, as in AUTOMATIC1111; "
     'the noise source "NV" makes the numbers of an NVIDIA card anywhere.'
 )
-
-
-class Stream(Protocol):
-    """Standard normal numbers, draw after draw."""
-
-    def normal(self, shape: Sequence[int]) -> Tensor:
-        """The next draw: float32."""
-
-
-class TorchStream:
-    """torch's own generator on a device, seeded with `seed` (0 to 2**64 - 1)."""
-
-    def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
-        self._generator = torch.Generator(device).manual_seed(seed)
-
-    def normal(self, shape: Sequence[int]) -> Tensor:
-        return torch.randn(tuple(shape), generator=self._generator, device=self._generator.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +43,7 @@ class PictureNoise:
     largest and its smallest positive one bound the Brownian path, so other steps make another path (as in k-diffusion).
     device: where the tensors are handed out. All are float32. notice: what the person should know, mostly "".
 
-    The Brownian path is torchsde's on the CPU whatever the source, and follows the seed alone, as in AUTOMATIC1111.
+    The Brownian path is drawn from the same source and follows the seed alone, as in AUTOMATIC1111.
     """
 
     def __init__(
@@ -87,20 +58,14 @@ class PictureNoise:
         self._shape = tuple(shape)
         self._range = (min(sigma for sigma in sigmas if sigma > 0), max(sigmas))
         self._device = torch.device(device)
-        self._source = choice.source
-        self.notice = NO_GPU if choice.source == "GPU" and self._device.type not in OWN_GENERATORS else ""
+        self.notice = NO_GPU if drawn_by(choice.source, str(self._device)) != choice.source else ""
+        self._open = streams(choice.source, self._device)
         self._stream = self._open(seed)
         # Drawn here, so that whoever asks first, the stream's first draw is the starting noise.
         self._initial = self._handed_out(self._first(choice))
         if choice.ensd:
             self._stream = self._open((seed + choice.ensd) % 2**64)
         self._tree: BrownianTree | None = None
-
-    def _open(self, seed: int) -> Stream:
-        if self._source == "NV":
-            return PhiloxStream(seed)
-        own = self._source == "GPU" and self._device.type in OWN_GENERATORS
-        return TorchStream(seed, self._device if own else "cpu")
 
     def _first(self, choice: NoiseChoice) -> Tensor:
         """The starting noise. Of another size it comes from a stream of its own: ours gives the ground around it."""
@@ -123,16 +88,17 @@ class PictureNoise:
     def between(self, sigma: float, sigma_next: float) -> Tensor:
         """The increment of the picture's Brownian path from sigma to sigma_next, scaled to unit variance.
 
-        The path is torchsde's virtual Brownian tree (Li et al. 2020) over sigma, seeded with the picture's seed.
+        The path is a virtual Brownian tree (Li et al. 2020) over sigma, seeded with the picture's seed.
         """
         low, high = sorted((sigma, sigma_next))
         span = (high - low) ** 0.5
         with _one_thread():
             if self._tree is None:
-                self._tree = self._planted()
-            increment: Tensor = self._tree(round(low, _DIGITS), round(high, _DIGITS)) / span
+                start, end = self._range
+                self._tree = BrownianTree(self._seed, self._shape, start=start, end=end, begin=self._open)
+            increment = self._tree.increment(low, high).div_(span)
         # The path is walked from high sigma to low.
-        return self._handed_out(increment if sigma < sigma_next else -increment)
+        return self._handed_out(increment if sigma < sigma_next else increment.neg_())
 
     def _draw(self) -> Tensor:
         return self._handed_out(self._stream.normal(self._shape))
@@ -142,12 +108,6 @@ class PictureNoise:
         if self._device.type != "cuda" or noise.device.type == "cuda":
             return noise.to(self._device)
         return noise.pin_memory().to(self._device, non_blocking=True)
-
-    def _planted(self) -> BrownianTree:
-        from torchsde import BrownianTree  # at first use: half a second that most samplers do not need
-
-        start, end = (round(sigma, _DIGITS) for sigma in self._range)
-        return BrownianTree(t0=start, w0=torch.zeros(self._shape), t1=end, entropy=self._seed, tol=10.0**-_DIGITS)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -122,3 +123,11 @@ def test_everything_at_once_stays_repeatable(source: str) -> None:
     assert torch.equal(first.initial(), second.initial())
     assert torch.equal(first.fresh(), second.fresh())
     assert first.initial().shape == SHAPE
+
+
+def test_the_brownian_path_is_drawn_from_the_source() -> None:
+    """AUTOMATIC1111 hands torchsde its own draw: one node's noise is the first draw of that node's seed."""
+    found, plain = noise(7, source="NV"), noise(7)
+    assert not torch.equal(found.between(3.0, 2.0), plain.between(3.0, 2.0))
+    whole = PhiloxStream(int(np.random.SeedSequence(7, pool_size=24).generate_state(1)[0])).normal(SHAPE)
+    torch.testing.assert_close(found.between(14.6, 0.5), -whole, atol=1e-6, rtol=0)
