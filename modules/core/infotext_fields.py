@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modules.core.generation import GenerationPlan
-from modules.core.guidance_text import guidance_fields, read_guidance, read_option
+from modules.core.guidance_text import ACTIVE, guidance_fields, read_guidance, read_option
 
 Read = Callable[[str], Mapping[str, Any] | None]  # None: the text says nothing that could be used
 
@@ -273,6 +273,7 @@ FIELDS: tuple[InfotextField, ...] = (
     InfotextField(name="Negative Template", write=lambda made: made.plan.negative_template, read=only()),
     # What other programs say of networks and of themselves: nothing that a form could take
     *map(_told, ("Lora hashes", "TI hashes", "User", "App", "Backend", "Operations", "Pipeline", "Parser")),
+    _told(ACTIVE),
     InfotextField(name="Version", write=lambda made: made.labels.version, read=only()),
 )  # fmt: skip
 

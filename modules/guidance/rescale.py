@@ -14,26 +14,36 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+VELOCITY, PREDICTION, CENTRED = 0, 1, 2
+
+
 @guidance(
     "rescale",
     label="CFG rescale",
     aliases=("cfg rescale", "rescale cfg", "guidance rescale"),
-    options={"phi": Option(default=0.0, low=0.0, high=1.0)},
+    options={
+        "phi": Option(default=0.0, low=0.0, high=1.0),
+        "form": Option(default=VELOCITY, low=VELOCITY, high=CENTRED, whole=True),
+    },
     rank=30,
 )
-def rescale(inner: Guidance, *, phi: float = 0.0) -> Guidance:
+def rescale(inner: Guidance, *, phi: float = 0.0, form: float = VELOCITY) -> Guidance:
     """Lin et al. 2023, section 3.4: the guided velocity gets the standard deviation of the prompt's own.
 
     phi: how much of that, 0 to 1; the paper uses 0.7. As there, it is the velocity that is rescaled, whatever the model
     predicts: the noise of an epsilon model has a deviation of about 1 at any scale, and rescaling it would do little.
+
+    form: 0 for that; the others are of AUTOMATIC1111's extensions, which rescale the prediction of x0: 1 as CFG Rescale
+    does, around 0, 2 as Neutral Prompt does, around its mean, which goes to the prompt's own by phi as well.
     """
-    return _Rescale(inner, phi)
+    return _Rescale(inner, phi, int(form))
 
 
 @dataclass(frozen=True)
 class _Rescale:
     inner: Guidance
     phi: float
+    form: int
 
     def rows(self, query: Query, call: Call) -> tuple[Row, ...]:
         return self.inner.rows(query, call)
@@ -42,11 +52,20 @@ class _Rescale:
         guided = self.inner.combine(query, call, answers)
         if guided.denoised is guided.conditional:
             return guided
-        # v = (x - (1 + sigma^2) x0) / (sigma * sqrt(1 + sigma^2)); what it is divided by cancels out
-        variance = 1.0 + query.sigma**2
-        ours, theirs = (query.x - variance * x0 for x0 in (guided.denoised, guided.conditional))
-        factor = self.phi * (_deviation(theirs) / _deviation(ours)) + (1.0 - self.phi)
-        return replace(guided, denoised=(query.x - factor * ours) / variance)
+        if self.form == VELOCITY:
+            # v = (x - (1 + sigma^2) x0) / (sigma * sqrt(1 + sigma^2)); what it is divided by cancels out
+            variance = 1.0 + query.sigma**2
+            ours, theirs = (query.x - variance * x0 for x0 in (guided.denoised, guided.conditional))
+            return replace(guided, denoised=(query.x - self._factor(ours, theirs) * ours) / variance)
+        ours, theirs = guided.denoised, guided.conditional
+        factor = self._factor(ours, theirs)
+        if self.form == PREDICTION:
+            return replace(guided, denoised=factor * ours)
+        mean = (1.0 - self.phi) * ours.mean() + self.phi * theirs.mean()
+        return replace(guided, denoised=mean + factor * (ours - ours.mean()))
+
+    def _factor(self, ours: Tensor, theirs: Tensor) -> Tensor:
+        return self.phi * (_deviation(theirs) / _deviation(ours)) + (1.0 - self.phi)
 
 
 def _deviation(x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from modules.core.checkpoint import ModelInfo
 from modules.core.errors import CheckpointError, RequestError
 from modules.core.generation import parse_request
 from modules.core.guidance import GuidanceKind
-from modules.core.guidance_text import guidance_name
+from modules.core.guidance_text import read_option
 from modules.core.infotext import Infotext, form_values, lost_fields
 from modules.core.infotext_fields import said_by
 from modules.core.plugin import Registry
@@ -76,7 +76,7 @@ class Fitting:
             except RequestError:  # out of range, or a prompt that is too long
                 del values[name]
                 missed.append(said.get(name, name))
-        missed += self._options(values) + self._guidance(values)
+        missed += self._options(values) + self._guidance(values, info.fields)
         told = [Missed(name=name, value=info.fields.get(name, "")[:MOST_CHARACTERS]) for name in dict.fromkeys(missed)]
         kept = {name: label for name, label in said.items() if name in values}
         return Fitted(values=values, missed=tuple(told[:MOST_MISSED]), said=kept)
@@ -99,8 +99,9 @@ class Fitting:
                     missed.append(name)
         return missed
 
-    def _guidance(self, values: dict[str, Any]) -> list[str]:
-        """Leaves guidance that there is here, and returns the others' names."""
+    def _guidance(self, values: dict[str, Any], fields: Mapping[str, str]) -> list[str]:
+        """Leaves guidance that there is here, and returns the others' names as the infotext has them."""
+        says = {read[0]: name for name, text in fields.items() if (read := read_option(name, text))}
         kept: dict[str, dict[str, float]] = {}
         missed = []
         for kind, options in values.get("guidance", {}).items():
@@ -108,7 +109,7 @@ class Fitting:
                 try:
                     chosen = guidance.resolve({kind: {name: value}}, self.guidance)
                 except RequestError:
-                    missed.append(guidance_name(kind, name))
+                    missed += [says[kind, name]] if (kind, name) in says else []
                 else:
                     kept |= {each: kept.get(each, {}) | found for each, found in chosen.items()}
         if "guidance" in values:

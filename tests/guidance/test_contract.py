@@ -104,8 +104,8 @@ def test_each_option_changes_the_picture(kind: GuidanceKind) -> None:
         return torch.cat(found)
 
     for name, option in kind.options.items():
-        # What an option does may need another: "all" says which evaluations `sigma` concerns
-        others = {"sigma": 15.0} if name == "all" else {}
+        # What an option does may need another: "all" says which evaluations `sigma` concerns, "form" how phi rescales
+        others = {"all": {"sigma": 15.0}, "form": {"phi": 0.7}}.get(name, {})
         plain = run(compose({kind.name: others}, KINDS)())
         values = {option.low, option.high} | (set() if option.whole else {0.999 * option.default + 0.001 * option.high})
         runs = [run(compose({kind.name: {**others, name: value}}, KINDS)()) for value in values - {option.default}]

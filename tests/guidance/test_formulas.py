@@ -48,6 +48,22 @@ def test_rescale_is_diffusers_of_velocities(sigma: float, phi: float) -> None:
     torch.testing.assert_close(velocity(query.x, found.denoised, sigma), wanted, atol=1e-9, rtol=1e-9)
 
 
+@pytest.mark.parametrize("phi", [0.3, 1.0])
+def test_rescale_of_the_extensions_is_theirs(phi: float) -> None:
+    query, asked = Query(latent(1).double() * 3, 3.0, 0), call(scale=12.0)
+    cond, uncond, _ = answers(query, asked)
+    plain = uncond + 12 * (cond - uncond)
+    found, _ = guided(compose({"rescale": {"phi": phi, "form": 1.0}}, KINDS)(), query, asked)
+    torch.testing.assert_close(found.denoised, rescale_noise_cfg(plain, cond, phi), atol=1e-9, rtol=1e-9)
+    found, _ = guided(compose({"rescale": {"phi": phi, "form": 2.0}}, KINDS)(), query, asked)
+    # Mean and deviation, the two things that it changes, lie where phi says, and nothing else is changed
+    for statistic in (torch.mean, torch.std):
+        wanted = torch.lerp(statistic(plain), statistic(cond), phi)
+        torch.testing.assert_close(statistic(found.denoised), wanted, atol=1e-9, rtol=1e-9)
+    shape = (plain - plain.mean()) / plain.std()
+    torch.testing.assert_close((found.denoised - found.denoised.mean()) / found.denoised.std(), shape)
+
+
 @pytest.mark.parametrize(("eta", "threshold", "momentum"), [(0.0, 0.0, 0.0), (0.5, 2.0, 0.0), (0.0, 7.5, -0.75)])
 def test_apg_is_diffusers_over_a_whole_picture(eta: float, threshold: float, momentum: float) -> None:
     chosen = {"apg": {"eta": eta, "threshold": threshold, "momentum": momentum}}

@@ -63,6 +63,7 @@ def test_guidance_that_is_not_here_is_told_of() -> None:
     found = fit(GOOD + ", NGMS: 2.5, PAG scale: 99, APG Eta: 0, Guidance theirs strength: 3")
     assert found.values["guidance"] == {"skip": {"sigma": 2.5}, "apg": {"eta": 0.0}}
     assert [(one.name, one.value) for one in found.missed] == [("PAG scale", "99"), ("Guidance theirs strength", "3")]
+    assert [(one.name, one.value) for one in fit(GOOD + ", CFG Rescale φ: 5").missed] == [("CFG Rescale φ", "5")]
 
 
 def test_it_is_known_which_field_says_what() -> None:
