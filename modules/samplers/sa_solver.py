@@ -26,6 +26,7 @@ Answers = Sequence[tuple[float, "Tensor"]]  # (lambda, denoised), newest first
     "sa_solver",
     label="SA-Solver",
     order=None,
+    schedule="karras",
     aliases=("sample_sa_solver", "SASolverScheduler"),
     options={
         "eta": Option(default=1.0, low=0.0, high=1.0),
@@ -53,6 +54,7 @@ def sa_solver(
 
     eta: the paper's tau while sigma lies from tau_low to tau_high; outside it is 0, a step without noise. predictor,
     corrector: how many answers each looks at; fewer in the first steps and in the last ones.
+    Automatic is Karras: of 20 steps even in time blotches are left, of 20 of Karras's there are none.
     """
     steps = len(sigmas) - 1
     past: list[tuple[float, Tensor]] = []

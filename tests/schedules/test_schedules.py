@@ -192,7 +192,7 @@ def test_automatic_is_the_samplers_own() -> None:
     meant = {name: schedules.for_sampler(kind, automatic, SCHEDULES).name for name, kind in known.items()}
     others = {
         **dict.fromkeys(
-            ("dpmpp_2m", "dpmpp_sde", "dpmpp_2s_a", "dpm2", "dpm2_a", "restart"), "karras"
+            ("dpmpp_2m", "dpmpp_sde", "dpmpp_2s_a", "dpm2", "dpm2_a", "restart", "sa_solver"), "karras"
         ),
         **dict.fromkeys(("dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde"), "exponential"),
         **dict.fromkeys(("ddim", "ddim_cfgpp", "plms"), "ddim"),
