@@ -123,6 +123,28 @@ def test_several_pictures(desk: Desk, output: str, names: list[str]) -> None:
     assert all(Path(line).is_file() for line in desk.lines)
 
 
+def test_variations_do_not_replace_each_other(desk: Desk) -> None:
+    """They have one seed, so a name made of it alone would be one name."""
+    arguments = (
+        "png",
+        "-n",
+        "3",
+        "--seed",
+        "5",
+        "--steps",
+        "1",
+        "--variation-seed",
+        "9",
+        "--variation-strength",
+        "0.5",
+    )
+    assert desk.generate(*arguments, "-o", str(desk.data / "x{seed}.png")) == FINE
+    assert [Path(line).name for line in desk.lines] == ["x5.png", "x5-2.png", "x5-3.png"]
+    texts = [read_png_text(Path(line))["parameters"] for line in desk.lines]
+    for number, text in enumerate(texts):
+        assert f"Variation seed: {9 + number}, Variation seed strength: 0.5" in text
+
+
 def test_json_in_and_out(desk: Desk) -> None:
     request = json.dumps({"prompt": "png \N{RED APPLE}", "steps": 3, "seed": 1})
     assert desk.generate("--json", "--steps", "2", source=request) == FINE

@@ -72,7 +72,8 @@ class OutputTarget:
     def path(self, plan: GenerationPlan, index: int) -> Path:
         """The file of picture `index`, 0-based."""
         path = Path(self._template.format(seed=plan.seeds[index], index=f"{index + 1:05d}"))
-        if index == 0 or "{index}" in self._template or "{seed}" in self._template:
+        by_seed = "{seed}" in self._template and len(set(plan.seeds)) == len(plan.seeds)  # variations share theirs
+        if index == 0 or by_seed or "{index}" in self._template:
             return path
         return path.with_stem(f"{path.stem}-{index + 1}")
 

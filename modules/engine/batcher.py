@@ -243,7 +243,7 @@ def _described(number: int, members: list[Trajectory]) -> Unit:
     return Unit(
         number=number,
         shape=(*shape, max(text_length(_predict(member)) for member in members)),
-        share=None if operation.strict else shape,
+        share=None if operation.strict else (*shape, int(operation.rows[0].seamless)),
         rows=sum(len(_predict(member).rows) for member in members),
         left=max(member.left for member in members),
         arrived=members[0].arrived,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.core.errors import RequestError
-from modules.core.generation import MAX_PROMPT_CHARACTERS, GenerationPlan, parse_plan, plan_json
+from modules.core.generation import MAX_PROMPT_CHARACTERS, GenerationPlan, drawn_by, parse_plan, plan_json
 from modules.core.infotext import InfotextLabels, form_values, read_infotext, write_infotext
 from modules.imaging.formats import SaveFormat
 from modules.imaging.pictures import picture_facts
@@ -73,6 +73,11 @@ class Contents:
         return not self.infotext and self.plan is None
 
 
+def _as_drawn(plan: GenerationPlan, device: str) -> GenerationPlan:
+    """The plan with the noise source whose numbers it really had, so that it gives the same picture elsewhere."""
+    return replace(plan, noise_source=drawn_by(plan.noise_source, device)) if device else plan
+
+
 def _without_folders(plan: GenerationPlan, model_hash: str | None) -> GenerationPlan:
     """The plan as it may leave this machine: model files by name and hash, not by where they lie."""
     sha256 = plan.checkpoint.sha256 or (model_hash if model_hash and len(model_hash) > HASH_DIGITS else None)
@@ -93,6 +98,7 @@ def picture_texts(
     saved: SaveFormat | None = None,
 ) -> dict[str, str]:
     """The texts of picture `index` of a job, keyword -> text. model_hash: short or whole. saved: how its file is."""
+    alone = _as_drawn(plan.only(index), facts.device)
     labels = InfotextLabels(
         sampler=facts.sampler,
         schedule=facts.schedule,
@@ -107,7 +113,7 @@ def picture_texts(
     engine = {"device": facts.device, "dtype": facts.dtype, "seconds": round(facts.seconds, 3)}
     lossless = {
         "schema": SCHEMA,
-        "plan": plan_json(_without_folders(plan.only(index), model_hash)),
+        "plan": plan_json(_without_folders(alone, model_hash)),
         "job": job,
         "index": index,
         "created": created,
@@ -116,7 +122,7 @@ def picture_texts(
     if saved is not None and saved.kind != "png":
         lossless["file"] = {"kind": saved.kind, "quality": saved.quality}
     return {
-        "parameters": write_infotext(plan.only(index), labels, seed=plan.seeds[index]),
+        "parameters": write_infotext(alone, labels, seed=plan.seeds[index]),
         CHUNK: json.dumps(lossless, separators=(",", ":")),  # ASCII, so that it is always a plain tEXt chunk
     }
 

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from modules.core.job import Notice
-from tests.engine.small import bench, plan
+from modules.core.operations import Predict
+from modules.engine.batcher import Turn
+from tests.engine.small import SmallManager, bench, plan
 from tests.engine.test_engine import latents_of
 
 CHOICES: dict[str, dict[str, Any]] = {
@@ -74,3 +76,27 @@ def test_without_a_gpu_the_person_is_told() -> None:
     b.run()
     (notice,) = b.of("j", Notice)
     assert "CPU" in notice.text  # type: ignore[attr-defined]
+
+
+def test_seamless_pictures_share_passes_with_their_like_alone() -> None:
+    manager = SmallManager()
+    b = bench(manager)
+    b.engine.submit("a", plan(seeds=(1, 2), batch_size=2, tiling=True))
+    b.run()
+    (model,) = manager.models.values()
+    assert model.passes == [4] * 5
+    turns: list[set[bool]] = []
+    asked = b.engine._batcher.next
+
+    def noted() -> Turn | None:
+        turn = asked()
+        if turn is not None:
+            predicts = [t.operation for t in turn.trajectories if isinstance(t.operation, Predict)]
+            turns.append({row.seamless for predict in predicts for row in predict.rows})
+        return turn
+
+    b.engine._batcher.next = noted  # type: ignore[method-assign]
+    b.engine.submit("b", plan(seeds=(1, 2), batch_size=2, tiling=True))
+    b.engine.submit("c", plan(seeds=(1, 2), batch_size=2))
+    b.run()
+    assert {frozenset(kinds) for kinds in turns if kinds} == {frozenset({True}), frozenset({False})}

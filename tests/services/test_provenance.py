@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -74,12 +75,23 @@ PLANS = st.builds(
 @settings(max_examples=60, deadline=None)
 @given(plan=PLANS, kind=st.sampled_from(KINDS))
 def test_reading_what_was_written_gives_the_plan_in_every_format(plan: GenerationPlan, kind: Kind) -> None:
-    texts = picture_texts(plan, 0, "j", model_hash=None, facts=FACTS, created=1)
+    facts = replace(FACTS, device="cuda:0")
+    texts = picture_texts(plan, 0, "j", model_hash=None, facts=facts, created=1)
     data, made = finished(PNG, texts, SaveFormat(kind=kind))
     assert made == kind
     read = contents(64, 64, picture_facts(data).texts)
     assert read.plan is not None
     assert parse_plan(read.plan) == plan
+
+
+@pytest.mark.parametrize(("device", "source"), [("cpu", "CPU"), ("mps", "CPU"), ("cuda:0", "GPU"), ("xpu:1", "GPU")])
+def test_a_picture_names_the_source_that_it_really_drew_from(device: str, source: str) -> None:
+    facts = replace(FACTS, device=device)
+    texts = picture_texts(make_plan(noise_source="GPU"), 0, "j", model_hash=None, facts=facts, created=1)
+    assert json.loads(texts[CHUNK])["plan"]["noise_source"] == source
+    assert ("RNG: CPU" in texts["parameters"]) is (source == "CPU")
+    texts = picture_texts(make_plan(noise_source="NV"), 0, "j", model_hash=None, facts=facts, created=1)
+    assert "RNG: NV" in texts["parameters"]
 
 
 def test_a_picture_that_is_shared_does_not_tell_where_the_models_lie() -> None:
