@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from modules import guidance, samplers, schedules
+from modules import samplers, schedules
 from modules.core.sampling import Optioned
 from modules.ui.assets import STATIC, STYLES, static_version
 from modules.ui.defaults import EXAMPLES, EXAMPLES_GENERAL, FIELDS, STARTER_TITLE, form_values, is_starter
 from modules.ui.document import first_paint
+from modules.ui.guidance_kinds import described_guidance
 from modules.ui.texts import Texts, languages, texts_for
 
 if TYPE_CHECKING:
@@ -65,10 +66,7 @@ def boot_values(app: App, texts: Texts, *, login: bool, folder: str) -> Mapping[
             kind.name: {"evaluations": kind.evaluations, "schedule": kind.schedule, "options": _options(kind)}
             for kind in samplers.registry().values()
         },
-        "guidance": {
-            kind.name: {"label": kind.label, "options": {name: asdict(each) for name, each in kind.options.items()}}
-            for kind in guidance.registry().values()
-        },
+        "guidance": described_guidance(texts),
         "schedules": {kind.name: _options(kind) for kind in schedules.registry().values()},
         "checkpoints": [each.name for each in usable],
         "starter": [each.name for each in usable if is_starter(each)],

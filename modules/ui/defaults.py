@@ -15,7 +15,7 @@ STARTER_TITLE = "Inferenz starter"  # how the title in the starter's metadata be
 FIELDS = (
     "checkpoint", "vae", "clip_skip", "prompt", "negative_prompt", "sampler", "schedule", "steps", "width", "height",
     "cfg_scale", "batch_count", "batch_size", "seed", "styles", "sampler_options", "variation_seed",
-    "variation_strength", "seed_resize_width", "seed_resize_height", "tiling",
+    "variation_strength", "seed_resize_width", "seed_resize_height", "tiling", "guidance",
 )  # fmt: skip
 
 # What the starter draws best, and what any Stable Diffusion 1 checkpoint draws.
@@ -63,6 +63,7 @@ def form_values(app: App) -> dict[str, Any]:
         "seed_resize_width": 0,
         "seed_resize_height": 0,
         "tiling": False,
+        "guidance": "{}",
     }
 
 

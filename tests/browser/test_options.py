@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from modules import guidance
 from modules.app import App
 from tests.browser.conftest import OpenPage
 from tests.browser.sending import send
-
-GUIDANCE = [f"{kind.name}.{name}" for kind in guidance.registry().values() for name in kind.options]
 
 
 def choose(page: Any, element: str, label: str) -> None:
@@ -33,10 +30,9 @@ def test_options_are_typed_sent_and_reused(open_page: OpenPage, app: App) -> Non
     page.wait_for_selector("#options-fields", state="visible")
     choose(page, "sampler", "Euler a")
     choose(page, "schedule", "Karras")
-    assert names(page) == ["eta", "s_noise", "sigma_min", "sigma_max", "rho", "ensd", *GUIDANCE]
+    assert names(page) == ["eta", "s_noise", "sigma_min", "sigma_max", "rho", "ensd"]
     page.fill("[data-option=eta]", "0.5")
     page.fill("[data-option=rho]", "5")
-    page.fill("[data-option='rescale.phi']", "0.7")
     page.fill("[data-option=s_noise]", "99")
     assert page.inner_text(".option:has([data-option=s_noise]) .inf-note") == "From 0 to 2."
     page.fill("[data-option=s_noise]", "")
@@ -53,16 +49,14 @@ def test_options_are_typed_sent_and_reused(open_page: OpenPage, app: App) -> Non
     assert job.plan.options == {"eta": 0.5, "s_noise": 1.0}
     assert (job.plan.schedule_options["rho"], job.plan.discard_penultimate) == (5.0, True)
     assert job.plan.emphasis == "No norm"
-    assert job.plan.guidance == {"rescale": {"phi": 0.7}}
     choose(page, "sampler", "DPM++ 2M")  # which has none of its own: what was typed for the other is not sent
-    assert names(page) == ["sigma_min", "sigma_max", "rho", "ensd", *GUIDANCE]
+    assert names(page) == ["sigma_min", "sigma_max", "rho", "ensd"]
     page.fill("[data-option=rho]", "")
     page.wait_for_timeout(200)
     page.click("#action-reuse")
     page.wait_for_function("document.querySelector('[data-option=rho]')?.value === '5'")
     page.wait_for_function("document.querySelector('[data-option=eta]')?.value === '0.5'")
     assert page.input_value("[data-choice=emphasis]") == "No norm"
-    assert page.input_value("[data-option='rescale.phi']") == "0.7"
     page.reload()  # the section stays open, the values are part of the form
     page.wait_for_selector("#options-fields", state="visible")
     page.wait_for_function("document.querySelector('[data-option=eta]')?.value === '0.5'")

@@ -5,6 +5,7 @@ import { h, mount } from "./dom.js";
 import { change } from "./preferences.js";
 import { styled, withoutComments } from "./prompt-grammar.js";
 import { applicable, packed } from "./options.js";
+import { guided, guiding } from "./guidance.js";
 import { additions, chosen } from "./styles.js";
 import { complain } from "./toast.js";
 import * as tokenizer from "./tokenizer.js";
@@ -65,7 +66,8 @@ export function fill(wanted) {
     wanted = { ...wanted, checkpoint: null };
     usable().then(() => boot.checkpoints.includes(checkpoint) && fill({ checkpoint }), () => {});
   }
-  if (wanted.options || wanted.schedule_options || wanted.guidance) wanted = { ...wanted, sampler_options: packed(wanted, wanted) };
+  if (wanted.guidance && typeof wanted.guidance !== "string") wanted = { ...wanted, guidance: guided(wanted.guidance) };
+  if (wanted.options || wanted.schedule_options) wanted = { ...wanted, sampler_options: packed(wanted, wanted) };
   if ("prompt" in wanted && !("styles" in wanted)) wanted = { ...wanted, styles: "[]" }; // theirs are in the text
   const known = Object.fromEntries(Object.entries(wanted).filter(([name, value]) => names.includes(name) && value !== undefined && value !== null));
   pending = { ...pending, ...known };
@@ -130,7 +132,7 @@ export async function generate(list) {
   const wrong = inputs().find((input) => note(input));
   if (wrong) return reveal(wrong);
   const { sampler_options: _, ...plain } = values;
-  const request = { ...plain, ...applicable(), styles: chosen(), seed: seedOf(values.seed), variation_seed: seedOf(values.variation_seed) };
+  const request = { ...plain, ...applicable(), guidance: guiding(), styles: chosen(), seed: seedOf(values.seed), variation_seed: seedOf(values.variation_seed) };
   bus.dispatchEvent(new CustomEvent("submitting"));
   try {
     const view = await api("jobs", request);

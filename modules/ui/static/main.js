@@ -9,6 +9,7 @@ import * as keys from "./keys.js";
 import * as live from "./live.js";
 import * as models from "./models.js";
 import * as options from "./options.js";
+import * as guidance from "./guidance.js";
 import * as paste from "./paste.js";
 import * as pnginfo from "./pnginfo.js";
 import * as preferences from "./preferences.js";
@@ -33,7 +34,7 @@ fetch(url("static/icons.svg")).then((answer) => answer.text()).then((text) => {
 // What Gradio's events call by name.
 window.inferenz = { keep: form.keep, merge: form.merge, generate: form.generate, interrupt: canvas.interrupt, skip: canvas.skip, fill: form.fill };
 
-for (const part of [form, styles, promptView, options, sections, canvas, strip, how, gallery, galleryViewer, paste, pnginfo, models, settings, keys, shell, preferences, tabs, live]) part.start();
+for (const part of [form, styles, promptView, options, guidance, sections, canvas, strip, how, gallery, galleryViewer, paste, pnginfo, models, settings, keys, shell, preferences, tabs, live]) part.start();
 
 // What the start of the server could not do, such as indexing new pictures on a full disk.
 if (boot.trouble) complain({ message: boot.trouble });

@@ -5,16 +5,16 @@ import { boot, bus, t } from "./live.js";
 import { h, mount } from "./dom.js";
 import { current, fill } from "./form.js";
 
-export const PACKED = ["options", "schedule_options", "discard_penultimate", "emphasis", "noise_source", "ensd", "guidance"];
+export const PACKED = ["options", "schedule_options", "discard_penultimate", "emphasis", "noise_source", "ensd"];
 const KINDS = PACKED.slice(0, 2);
-const PLAIN = PACKED.slice(2, 6); // of a request as they are; null for what the sampler wants or the settings say
+const PLAIN = PACKED.slice(2); // of a request as they are; null for what the sampler wants or the settings say
 const EMPHASIS = ["Original", "No norm", "Ignore", "None"];
 const ENSD = { default: 0, low: -(2 ** 31), high: 2 ** 31, whole: true };
 const SOURCES = ["CPU", "GPU", "NV"];
 let place = null;
 let drawn = "";
 
-const kept = () => ({ options: {}, schedule_options: {}, guidance: {}, ...Object.fromEntries(PLAIN.map((name) => [name, null])), ...JSON.parse(current().sampler_options || "{}") });
+const kept = () => ({ options: {}, schedule_options: {}, ...Object.fromEntries(PLAIN.map((name) => [name, null])), ...JSON.parse(current().sampler_options || "{}") });
 
 // Whose options they are: Automatic is the sampler's own schedule.
 function owners(values = current()) {
@@ -35,8 +35,7 @@ export function applicable() {
 export function packed(wanted, values) {
   const mine = owners({ ...current(), ...values });
   const of = (kind) => Object.fromEntries(Object.entries(wanted[kind] ?? {}).filter(([name, value]) => mine[kind][name] && mine[kind][name].default !== value));
-  const guidance = Object.fromEntries(Object.entries(wanted.guidance ?? {}).filter(([kind]) => kind in boot.guidance));
-  return pack({ options: of("options"), schedule_options: of("schedule_options"), guidance, ...Object.fromEntries(PLAIN.map((name) => [name, wanted[name] ?? null])) });
+  return pack({ options: of("options"), schedule_options: of("schedule_options"), ...Object.fromEntries(PLAIN.map((name) => [name, wanted[name] ?? null])) });
 }
 
 function pack(values) {
@@ -51,13 +50,6 @@ function put(kind, name, value) {
   fill({ sampler_options: pack(values) });
 }
 
-function guide(kind, name, value) {
-  const { [kind]: mine = {}, ...others } = kept().guidance;
-  const changed = { ...mine, [name]: value };
-  if (value === null) delete changed[name];
-  fill({ sampler_options: pack({ ...kept(), guidance: Object.keys(changed).length ? { ...others, [kind]: changed } : others }) });
-}
-
 function problem(option, text) {
   const value = Number(text);
   if (text.trim() === "") return "";
@@ -67,7 +59,7 @@ function problem(option, text) {
 }
 
 // value, put: what the field holds, and what takes a new value (null for the default).
-function number(name, option, value, put, key = name) {
+export function number(name, option, value, put, key = name, label = h("code", {}, name)) {
   const note = h("span", { class: "inf-note" });
   const input = h("input", {
     type: "text", inputmode: "decimal", value, placeholder: option.default, autocomplete: "off", "data-option": key,
@@ -77,7 +69,7 @@ function number(name, option, value, put, key = name) {
       if (!note.textContent) put(input.value.trim() === "" || Number(input.value) === option.default ? null : Number(input.value));
     },
   });
-  return h("label", { class: "option" }, h("code", {}, name), input, note);
+  return h("label", { class: "option" }, label, input, note);
 }
 
 // name: of a value of kept(); entries: [value, label]
@@ -99,13 +91,10 @@ function draw() {
   const fields = KINDS.flatMap((kind) => Object.entries(mine[kind]).map(([name, option]) =>
     number(name, option, kept()[kind][name] ?? null, (value) => put(kind, name, value))));
   const ensd = number("ensd", ENSD, kept().ensd, (value) => fill({ sampler_options: pack({ ...kept(), ensd: value }) }));
-  const guidance = Object.entries(boot.guidance).map(([kind, { label, options }]) =>
-    h("fieldset", { class: "option wide guidance" }, h("legend", {}, label), Object.entries(options).map(([name, option]) =>
-      number(name, option, kept().guidance[kind]?.[name] ?? null, (value) => guide(kind, name, value), `${kind}.${name}`))));
   place.replaceChildren(...fields, ensd,
     choice("discard_penultimate", t("options.discard"), [[null, t("options.automatic")], [true, t("options.yes")], [false, t("options.no")]]),
     choice("noise_source", t("setting.noise_source"), [[null, t("options.setting")], ...SOURCES.map((source) => [source, source])]),
-    choice("emphasis", t("setting.emphasis"), [[null, t("options.setting")], ...EMPHASIS.map((mode) => [mode, mode])]), ...guidance);
+    choice("emphasis", t("setting.emphasis"), [[null, t("options.setting")], ...EMPHASIS.map((mode) => [mode, mode])]));
 }
 
 export function start() {

@@ -14,6 +14,7 @@ import gradio as gr
 from modules import samplers, schedules
 from modules.ui.defaults import FIELDS, form_values
 from modules.ui.extra_seed import extra_seed
+from modules.ui.guidance_section import guidance_section
 from modules.ui.markup import block, icon
 from modules.ui.paste import paste_button
 from modules.ui.sections import closed_section
@@ -123,6 +124,7 @@ def _controls(shell: Shell, values: Mapping[str, Any]) -> dict[str, Any]:
             seed = gr.Textbox(values["seed"], label=t("seed"), elem_id="seed", max_lines=1, scale=1)
             block(_seed_tools(shell), elem_id="seed-tools-place")
         extra = extra_seed(shell, values)
+        guidance = guidance_section(shell, values["guidance"])
         with closed_section(shell, "options"):
             block('<div id="options-fields"></div>')
             # JSON of what differs from its default: static/options.js shows it as fields
@@ -132,7 +134,7 @@ def _controls(shell: Shell, values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "sampler": sampler, "schedule": schedule, "steps": steps, "width": width, "height": height,
         "cfg_scale": cfg_scale, "batch_count": batch_count, "batch_size": batch_size, "seed": seed,
-        "sampler_options": options, **extra,
+        "sampler_options": options, "guidance": guidance, **extra,
     }  # fmt: skip
 
 
