@@ -68,3 +68,18 @@ def test_a_pasted_text_sets_guidance_and_one_without_it_none(open_page: OpenPage
         page.click("#paste")
         page.wait_for_function(f"document.querySelector(\"{at('pag.scale')}\")?.value === '{scale}'")
         assert page.eval_on_selector(at("rescale.form"), "select => select.selectedIndex") == form
+
+
+def test_a_number_that_cannot_be_is_not_passed_over(open_page: OpenPage) -> None:
+    page = opened(open_page)
+    page.fill(at("pag.scale"), "99")
+    page.fill("#prompt textarea", "a red apple")
+    page.click("[data-section=guidance]")
+    page.wait_for_selector(at("pag.scale"), state="hidden")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if request.url.endswith("/jobs") else None)
+    page.click("#generate")
+    page.wait_for_selector(at("pag.scale"), state="visible")
+    assert page.evaluate("document.activeElement.dataset.option") == "pag.scale"
+    page.wait_for_timeout(300)
+    assert sent == []

@@ -129,7 +129,7 @@ const seedOf = (value) => String(value ?? "").trim() || "-1";
 
 export async function generate(list) {
   if (list) keep(list);
-  const wrong = inputs().find((input) => note(input));
+  const wrong = inputs().find((input) => note(input)) ?? document.querySelector("#t2i-controls .option input[aria-invalid]");
   if (wrong) return reveal(wrong);
   const { sampler_options: _, ...plain } = values;
   const request = { ...plain, ...applicable(), guidance: guiding(), styles: chosen(), seed: seedOf(values.seed), variation_seed: seedOf(values.variation_seed) };
@@ -161,6 +161,8 @@ export function field(name) {
 }
 
 function reveal(input) {
+  const closed = input?.closest(".section-body.closed");
+  if (closed) document.querySelector(`[aria-controls="${closed.id}"]`)?.click();
   if (input && !input.offsetParent) document.getElementById("controls-toggle")?.click(); // a phone's closed sheet
   input?.scrollIntoView({ block: "nearest" });
   input?.focus();
