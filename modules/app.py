@@ -309,6 +309,7 @@ class _Describe:
             version=self.version,
             options=sampler.chosen_options(plan.options),
             schedule_options=schedule.chosen_options(plan.schedule_options),
+            ensd=sampler.says_ensd(plan.options),
         )
 
 

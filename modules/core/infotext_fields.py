@@ -30,7 +30,8 @@ class InfotextLabels:
 
     schedule "Automatic" is written as such. model_hash, vae_hash: the first ten digits of the SHA-256, or "" where it
     is not known yet (the field is left out). vae: the VAE's file name, "" for the checkpoint's own. options,
-    schedule_options: those of sampler and schedule that are worth saying; None for all that the plan has.
+    schedule_options: those of sampler and schedule that are worth saying; None for all that the plan has. ensd: whether
+    the eta noise seed delta is worth saying.
     """
 
     sampler: str
@@ -42,6 +43,7 @@ class InfotextLabels:
     version: str = ""
     options: Mapping[str, float] | None = None
     schedule_options: Mapping[str, float] | None = None
+    ensd: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +236,10 @@ FIELDS: tuple[InfotextField, ...] = (
         name="Clip skip", write=lambda made: made.plan.clip_skip if made.plan.clip_skip > 1 else None,
         read=whole("clip_skip"), absent={"clip_skip": 1},
     ),
-    InfotextField(name="ENSD", write=lambda made: made.plan.ensd or None, read=_ensd, absent={"ensd": 0}),
+    InfotextField(
+        name="ENSD", write=lambda made: made.plan.ensd or None if made.labels.ensd else None, read=_ensd,
+        absent={"ensd": 0},
+    ),
     # Without the field it was a GPU's generator, mostly CUDA's, whose numbers NV has on every machine
     InfotextField(
         name="RNG", write=lambda made: None if made.plan.noise_source == "GPU" else made.plan.noise_source,

@@ -163,7 +163,7 @@ class Sampler(Optioned):
 
     own_levels: it asks at levels of its own, for which the schedule gives the two ends. adaptive: the number of steps
     is its own, too. ends_at_zero False: the result keeps the noise of the smallest positive sigma. cfg_factor: what the
-    guidance scale is multiplied by.
+    guidance scale is multiplied by. names_ensd: one of those for which AUTOMATIC1111 writes the eta noise seed delta.
     """
 
     name: str
@@ -179,11 +179,16 @@ class Sampler(Optioned):
     adaptive: bool = False
     ends_at_zero: bool = True
     cfg_factor: float = 1.0
+    names_ensd: bool = False
     rank: int = 1000
 
     @property
     def deterministic(self) -> bool:
         return self.order is not None
+
+    def says_ensd(self, options: Mapping[str, float]) -> bool:
+        """Whether AUTOMATIC1111 would write the eta noise seed delta of a run with `options`: not at an eta of 0."""
+        return self.names_ensd and options.get("eta") != 0
 
 
 def sampler(name: str, *, label: str, order: int | None, **description: Any) -> Callable[[SamplerRun], Sampler]:

@@ -56,6 +56,7 @@ def dpm2(
 @sampler(
     "dpm2_a",
     label="DPM2 a",
+    names_ensd=True,
     order=None,
     evaluations=2,
     schedule="karras",

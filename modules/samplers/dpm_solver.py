@@ -41,6 +41,7 @@ class _Step:
 @sampler(
     "dpm_fast",
     label="DPM fast",
+    names_ensd=True,
     order=3,
     own_levels=True,
     ends_at_zero=False,
@@ -81,6 +82,7 @@ def dpm_fast(x: Tensor, sigmas: Sequence[float], noise: Noise, *, eta: float = 0
 @sampler(
     "dpm_adaptive",
     label="DPM adaptive",
+    names_ensd=True,
     order=3,
     own_levels=True,
     adaptive=True,

@@ -129,6 +129,7 @@ def dpmpp_2m_sde_heun(
 @sampler(
     "dpmpp_2s_a",
     label="DPM++ 2S a",
+    names_ensd=True,
     order=None,
     evaluations=2,
     schedule="karras",

@@ -44,6 +44,7 @@ def euler(
 @sampler(
     "euler_a",
     label="Euler a",
+    names_ensd=True,
     order=None,
     aliases=(
         "k_euler_a",

@@ -34,7 +34,7 @@ class EngineFacts:
 
     seconds: from the picture's start to its decoding. partial: interrupted before its last step. vae_hash: short hash
     of a separate VAE, where it is known. version: of this program. options: the sampler's that are not at their
-    default, None where that is not known.
+    default, None where that is not known. ensd: whether the eta noise seed delta is worth saying.
     """
 
     sampler: str
@@ -47,6 +47,7 @@ class EngineFacts:
     version: str = ""
     options: Mapping[str, float] | None = None
     schedule_options: Mapping[str, float] | None = None
+    ensd: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +110,7 @@ def picture_texts(
         version=facts.version,
         options=facts.options,
         schedule_options=facts.schedule_options,
+        ensd=facts.ensd,
     )
     engine = {"device": facts.device, "dtype": facts.dtype, "seconds": round(facts.seconds, 3)}
     lossless = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,6 +42,33 @@ def test_a_picture_is_saved_with_everything_that_makes_it_again(whole: Whole) ->
     assert (record.seed, record.prompt) == (7, "a red apple on a blue background")
     assert (view.device, view.dtype) == ("cpu", "float32")
     assert view.tokens == (("a", "red", "apple", "on", "a", "blue", "background"),)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "said"), [("Euler a", True), ("Euler", False), ("DPM++ 2M SDE", False), ("LCM", False)]
+)
+def test_the_eta_noise_seed_delta_is_named_where_automatic1111_names_it(whole: Whole, sampler: str, said: bool) -> None:
+    (path,) = whole.files(whole.make(sampler=sampler, steps=2, ensd=31337))
+    texts = read_png_text(path)
+    assert (", ENSD: 31337, RNG: " in texts["parameters"]) is said
+    assert parse_plan(json.loads(texts["inferenz"])["plan"]).ensd == 31337
+
+
+def test_a_varied_seamless_picture_is_made_again_from_its_file(whole: Whole) -> None:
+    asked: dict[str, Any] = {
+        "seed": 7, "batch_size": 2, "sampler": "Euler a", "strict": True, "steps": 3, "noise_source": "GPU",
+        "ensd": 31337, "variation_seed": 3, "variation_strength": 0.3, "tiling": True, "seed_resize_width": 64,
+        "seed_resize_height": 192,
+    }  # fmt: skip
+    view = whole.make(**asked)
+    texts = [read_png_text(path) for path in whole.files(view)]
+    assert ", Variation seed: 4, Variation seed strength: 0.3, Seed resize from: 64x192, " in texts[1]["parameters"]
+    # The processor's numbers were drawn, and the file says so: elsewhere a GPU's would be others
+    assert ", ENSD: 31337, RNG: CPU, Tiling: True, " in texts[1]["parameters"]
+    again = whole.over(whole.app.jobs.submit(json.loads(texts[1]["inferenz"])["plan"]))
+    assert np.array_equal(whole.pixels(again)[0], whole.pixels(view)[1])
+    pasted = whole.make(**{**form_values(read_infotext(texts[1]["parameters"])), "strict": True})
+    assert np.array_equal(whole.pixels(pasted)[0], whole.pixels(view)[1])
 
 
 def test_the_same_seed_gives_the_same_bytes_alone_and_strict_in_company(whole: Whole) -> None:
