@@ -43,6 +43,25 @@ def test_variations_and_tiling_are_sent_and_reused(open_page: OpenPage, app: App
     assert page.is_checked("#tiling input")
 
 
+def test_a_variation_seed_is_drawn_or_taken_from_the_picture(open_page: OpenPage, app: App) -> None:
+    page = open_page()
+    page.click("[data-section=seed]")
+    page.wait_for_selector("#variation-seed", state="visible")
+    for strength, taken in (("0.3", "77"), ("0", "5")):  # without a variation the picture's own seed is taken
+        page.fill("#seed textarea, #seed input", "5")
+        page.fill("#variation-seed textarea, #variation-seed input", "77")
+        number(page, "variation-strength", strength)
+        page.fill("#prompt textarea", f"a red apple varied by {strength}")
+        page.wait_for_timeout(200)
+        send(page, lambda: page.click("#generate")).wait_until_done()
+        page.click("#variation-seed-dice")
+        value = "document.querySelector('#variation-seed :is(textarea, input)').value"
+        page.wait_for_function(f"{value} === '-1'")
+        page.click("#variation-seed-reuse")
+        page.wait_for_function(f"{value} === '{taken}'")
+        assert page.input_value("#seed :is(textarea, input)") == "5"
+
+
 def test_a_variation_seed_that_is_none_is_told_at_once(open_page: OpenPage) -> None:
     page = open_page()
     page.click("[data-section=seed]")

@@ -345,11 +345,12 @@ export function start() {
     else look(detail, null, true);
   });
   bus.addEventListener("refused", ({ detail }) => { problem = detail; shown = ""; draw(); });
-  bus.addEventListener("reuse-seed", async () => {
+  bus.addEventListener("reuse-seed", async ({ detail: field }) => {
     const found = await shownRecord();
     const job = found ? null : shownJob() ?? newestFirst()[0];
-    if (found) fill({ seed: String(found.seed) });
-    else if (job) fill({ seed: String(job.images[0].seed) });
+    if (!found && !job) return;
+    const varied = field === "variation_seed" && (found ?? job).plan?.variation_seeds?.[0]; // without one its seed, as in AUTOMATIC1111
+    fill({ [field]: String(varied || (found ? found.seed : job.images[0].seed)) });
   });
 }
 

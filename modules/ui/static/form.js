@@ -303,10 +303,11 @@ export function start() {
     });
     markAspect();
   });
-  mount("#seed-tools", (element) => element.addEventListener("click", (event) => {
+  mount(".seed-tools", (element) => element.addEventListener("click", (event) => {
     const chip = event.target.closest("button");
-    if (chip?.id === "seed-dice") fill({ seed: "-1" });
-    if (chip?.id === "seed-reuse") bus.dispatchEvent(new CustomEvent("reuse-seed"));
+    const { field } = element.dataset;
+    if (chip?.id.endsWith("-dice")) fill({ [field]: "-1" });
+    if (chip?.id.endsWith("-reuse")) bus.dispatchEvent(new CustomEvent("reuse-seed", { detail: field }));
   }));
   bus.addEventListener("setting", ({ detail }) => { if (detail.name === "checkpoint") stored = detail.value; });
   document.addEventListener("input", touch, true);

@@ -13,7 +13,7 @@ import gradio as gr
 
 from modules import samplers, schedules
 from modules.ui.defaults import FIELDS, form_values
-from modules.ui.extra_seed import extra_seed
+from modules.ui.extra_seed import extra_seed, seed_tools
 from modules.ui.guidance_section import guidance_section
 from modules.ui.markup import block, icon
 from modules.ui.paste import paste_button
@@ -120,9 +120,9 @@ def _controls(shell: Shell, values: Mapping[str, Any]) -> dict[str, Any]:
             cfg_scale = slider("cfg_scale", 1, 30, 0.5)
             with gr.Row(elem_classes="pair"):
                 batch_count, batch_size = slider("batch_count", 1, 100, 1), slider("batch_size", 1, 16, 1)
-        with gr.Column(elem_classes="section"), gr.Row(elem_id="seed-row"):
+        with gr.Column(elem_classes="section"), gr.Row(elem_classes="seed-row"):
             seed = gr.Textbox(values["seed"], label=t("seed"), elem_id="seed", max_lines=1, scale=1)
-            block(_seed_tools(shell), elem_id="seed-tools-place")
+            block(seed_tools(shell, "seed"), elem_id="seed-tools-place", elem_classes="seed-tools-place")
         extra = extra_seed(shell, values)
         guidance = guidance_section(shell, values["guidance"])
         with closed_section(shell, "options"):
@@ -158,14 +158,3 @@ def _size_tools(shell: Shell) -> str:
         f"{icon('arrow-left-right')}</button>"
     )
     return f'<div id="size-tools" role="group" aria-label="{t("aspect")}">{chips}{swap}</div>'
-
-
-def _seed_tools(shell: Shell) -> str:
-    t = shell.texts
-    return (
-        '<div id="seed-tools">'
-        f'<button type="button" class="chip" id="seed-dice" title="{t("seed.random")}" aria-label="{t("seed.random")}">'
-        f"{icon('dices')}</button>"
-        f'<button type="button" class="chip" id="seed-reuse" title="{t("seed.reuse")}" aria-label="{t("seed.reuse")}">'
-        f"{icon('recycle')}</button></div>"
-    )
