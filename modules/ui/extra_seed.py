@@ -22,7 +22,7 @@ def extra_seed(shell: Shell, values: Mapping[str, Any]) -> dict[str, Any]:
         )
 
     with closed_section(shell, "seed"):
-        with gr.Row(elem_classes="seed-row"):
+        with gr.Row(elem_id="variation-seed-row"):
             seed = gr.Textbox(
                 values["variation_seed"], label=t("variation_seed"), elem_id="variation-seed", max_lines=1, scale=1
             )

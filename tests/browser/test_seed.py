@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from modules.app import App
 from tests.browser.conftest import OpenPage
 from tests.browser.sending import send
@@ -62,8 +64,15 @@ def test_a_variation_seed_is_drawn_or_taken_from_the_picture(open_page: OpenPage
         assert page.input_value("#seed :is(textarea, input)") == "5"
 
 
-def test_a_variation_seed_that_is_none_is_told_at_once(open_page: OpenPage) -> None:
+@pytest.mark.parametrize("element", ["seed", "variation-seed"])
+def test_a_seed_that_is_none_is_told_at_once_where_it_can_be_read(open_page: OpenPage, element: str) -> None:
     page = open_page()
     page.click("[data-section=seed]")
-    page.fill("#variation-seed textarea, #variation-seed input", "banana")
-    page.wait_for_selector("#variation-seed .inf-note:not(:empty)")
+    page.wait_for_selector("#variation-seed", state="visible")
+    page.fill(f"#{element} :is(textarea, input)", "banana")
+    page.wait_for_selector(f"#{element} .inf-note:not(:empty)")
+    seen = """(note) => { note.scrollIntoView({ block: "center" }); const box = note.getBoundingClientRect();
+      return document.elementFromPoint(box.x + 5, box.y + box.height / 2) === note; }"""
+    assert page.locator(f"#{element} .inf-note").evaluate(seen)
+    box, chip = (page.locator(selector).bounding_box() for selector in (f"#{element} input", f"#{element}-dice"))
+    assert abs(box["y"] + box["height"] - chip["y"] - chip["height"]) < 2  # the buttons stay level with the field

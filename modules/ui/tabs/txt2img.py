@@ -120,9 +120,9 @@ def _controls(shell: Shell, values: Mapping[str, Any]) -> dict[str, Any]:
             cfg_scale = slider("cfg_scale", 1, 30, 0.5)
             with gr.Row(elem_classes="pair"):
                 batch_count, batch_size = slider("batch_count", 1, 100, 1), slider("batch_size", 1, 16, 1)
-        with gr.Column(elem_classes="section"), gr.Row(elem_classes="seed-row"):
+        with gr.Column(elem_classes="section"), gr.Row(elem_id="seed-row"):
             seed = gr.Textbox(values["seed"], label=t("seed"), elem_id="seed", max_lines=1, scale=1)
-            block(seed_tools(shell, "seed"), elem_id="seed-tools-place", elem_classes="seed-tools-place")
+            block(seed_tools(shell, "seed"), elem_classes="seed-tools-place")
         extra = extra_seed(shell, values)
         guidance = guidance_section(shell, values["guidance"])
         with closed_section(shell, "options"):
