@@ -10,9 +10,9 @@ import errno
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from modules.core.errors import (
     CheckpointError,
@@ -35,22 +35,52 @@ DTYPE_BYTES: Mapping[str, float] = {
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor of a file. dtype: safetensors name ("F16"). offsets: bytes from the end of the header."""
+    """One tensor of a file. dtype: safetensors name ("F16"), or a GGUF type ("Q4_K"), whose `shape` is that of the
+    values, rows first. offsets: bytes from the end of the header (GGUF: from the start of the data).
+
+    file: path of the file that holds it where that is not the header's own (a part of a folder, a shard); name: what
+    it is called there, "" for the name under which the header lists it.
+    """
 
     dtype: str
     shape: tuple[int, ...]
     offsets: tuple[int, int]
+    file: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a parameter of a network comes from: a tensor of the file, a part of it, or it turned around.
+
+    rows: (start, stop) along the first dimension, None for all of it: original files keep query, key and value in one.
+    change: "swap_halves" exchanges the two halves of the first dimension (scale and shift, which diffusers keeps the
+    other way round), "transpose" the two dimensions.
+    """
+
+    name: str
+    rows: tuple[int, int] | None = None
+    change: Literal["", "swap_halves", "transpose"] = ""
+
+
+Names = Mapping[str, "str | Source"]  # a network's parameter name -> the file's tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """A safetensors header. size: bytes of the whole file; mtime: its modification time, nanoseconds."""
+    """A safetensors header. size: bytes of the whole file; mtime: its modification time, nanoseconds.
+
+    Of a folder in diffusers' layout: path is its model_index.json, tensors are those of all its files, each name
+    prefixed by its component ("unet.conv_in.weight"), size is of all files and mtime that of the newest. configs:
+    component -> its config.json; "model_index" -> the model_index.json. Empty for a single file.
+    """
 
     path: Path
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str]
     size: int
     mtime_ns: int
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """The shape of tensor `name`, or None where the file has no such tensor."""
@@ -60,7 +90,11 @@ class Header:
 
 @dataclass(frozen=True, kw_only=True)
 class Defaults:
-    """What a checkpoint wants where nothing was chosen. width, height: pixels; sampler, schedule: registry names."""
+    """What a checkpoint wants where nothing was chosen. width, height: pixels; sampler, schedule: registry names.
+
+    distilled_cfg_scale: of models that were distilled with guidance (Flux dev), None where there is no such input.
+    shift: of flow models, how far their noise levels lean to the noisy side; None for the model's own rule.
+    """
 
     width: int = 512
     height: int = 512
@@ -69,6 +103,8 @@ class Defaults:
     sampler: str = "dpmpp_2m"
     schedule: str = "automatic"
     clip_skip: int = 1
+    distilled_cfg_scale: float | None = None
+    shift: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +113,12 @@ class ModelInfo:
 
     name: path below the models folder without extension, with forward slashes (unique within the catalog).
     family: registry name (`sd1`); label: as shown ("Stable Diffusion 1"); supported False: recognised, not loadable
-    (`problem` says why). prediction: "epsilon", "v" or "flow". dtype: of most weight bytes. layout: "original" or
-    "diffusers". components: of "unet", "text_encoder", "vae". config: what shapes cannot tell (attention heads, norm
-    groups), by component.
+    (`problem` says why). prediction: "epsilon", "v" or "flow". variant: what sets it apart within its family, such
+    as "inpaint", "refiner", "turbo", "schnell"; "" for the plain model. dtype: of most weight bytes. quantisation: how
+    weights are packed: "" (not at all), "fp8", "fp8_scaled", "nf4", "fp4" or "gguf". layout: "original" or "diffusers".
+    components: by diffusers' names, of "unet" or "transformer", "text_encoder", "text_encoder_2", "text_encoder_3",
+    "vae". config: by component, the keyword arguments of its class.
+    For a text encoder or VAE alone in a file, `variant` is its kind (see `Part`).
     """
 
     name: str
@@ -89,7 +128,9 @@ class ModelInfo:
     supported: bool
     problem: str = ""
     prediction: str = "epsilon"
+    variant: str = ""
     dtype: str = "F16"
+    quantisation: str = ""
     layout: str = "original"
     components: tuple[str, ...] = ("unet", "text_encoder", "vae")
     size: int = 0
@@ -113,15 +154,26 @@ class ModelInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Separate(Generic[File]):
-    """Parts of a model that come from files of their own: a `FileRef` or a `ModelInfo` each. None: the checkpoint's."""
+    """Parts of a model that come from files of their own: a `FileRef` or a `ModelInfo` each. None: the checkpoint's.
+
+    Named as diffusers names a pipeline's components.
+    """
 
     text_encoder: File | None = None
+    text_encoder_2: File | None = None
+    text_encoder_3: File | None = None
     vae: File | None = None
+
+    @property
+    def named(self) -> tuple[tuple[str, File], ...]:
+        """(component, file) of those that are given."""
+        found = ((each.name, getattr(self, each.name)) for each in fields(self))
+        return tuple((name, file) for name, file in found if file is not None)
 
     @property
     def files(self) -> tuple[File, ...]:
         """Those that are given."""
-        return tuple(file for file in (self.text_encoder, self.vae) if file is not None)
+        return tuple(file for _, file in self.named)
 
 
 def read_header(path: Path) -> Header:

@@ -12,9 +12,26 @@ Detect = Callable[[Header], ModelInfo]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
-    """How a kind of file is recognised.
+class Part:
+    """A part that a model needs besides its denoiser, which may lie in a file of its own.
 
+    name: the component, as diffusers names it ("text_encoder_2", "vae"). kind: which files fit: the `variant` of their
+    description: of text encoders "clip_l", "clip_g", "clip_h", "t5", "qwen2_5_vl", "qwen3" ..., of VAEs "kl4" (4 latent
+    channels: SD1, SD2, SDXL), "kl16" (SD3, Flux, Z-Image, Chroma), "qwen" ... usual: a file name to mention. optional:
+    the model works without.
+    """
+
+    name: str
+    kind: str
+    usual: str
+    optional: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """How a kind of file is recognised, and what a model of it consists of.
+
+    parts: besides UNet or transformer; empty for what is no model.
     detect(header): the file's description; its `name` is the file's stem until the catalog knows better. Raises
     NotAMatch (not of this family) or CorruptCheckpoint (of this family, and damaged or incomplete; says what is
     missing). rank: families are asked in this order, the most particular first.
@@ -24,13 +41,14 @@ class Family:
     label: str
     detect: Detect
     rank: int = 1000
+    parts: tuple[Part, ...] = ()
 
 
-def family(name: str, *, label: str, rank: int = 1000) -> Callable[[Detect], Family]:
+def family(name: str, *, label: str, rank: int = 1000, parts: tuple[Part, ...] = ()) -> Callable[[Detect], Family]:
     """Mark a detect function as a family."""
 
     def describe(detect: Detect) -> Family:
-        return Family(name=name, label=label, detect=detect, rank=rank)
+        return Family(name=name, label=label, detect=detect, rank=rank, parts=parts)
 
     return describe
 
