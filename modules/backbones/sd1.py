@@ -23,9 +23,9 @@ from modules.backbones.wide_conv import widen
 from modules.core.checkpoint import ModelInfo, Separate, read_header
 from modules.core.errors import RequestError, UnsupportedCheckpoint
 from modules.core.generation import Emphasis
-from modules.core.operations import ModelKey
+from modules.core.operations import ModelKey, Text
 from modules.core.sampling import NoiseLevels
-from modules.diffusion.backbone import Placement, backbone
+from modules.diffusion.backbone import Batch, Placement, backbone
 from modules.diffusion.parameterisation import scale_input, to_denoised
 from modules.families.layouts.parts import TEXT, UNET, VAE, Parts, sort_parts, text_parts, vae_parts
 from modules.prompting.clip import Chunk, ClipTokenizer
@@ -74,7 +74,7 @@ class Sd1:
     ) -> None:
         self.info, self.placement = info, placement
         self.key = model_key(info, separate, placement)
-        self.levels = replace(NoiseLevels.scaled_linear(), prediction=info.prediction, family="sd1")
+        self._levels = replace(NoiseLevels.scaled_linear(), prediction=info.prediction, family="sd1")
         self.weight_bytes = weight_bytes(networks.unet, networks.text, networks.vae)
         self._separate = separate
         self._networks = networks
@@ -86,8 +86,12 @@ class Sd1:
         """The token texts of a prompt, one tuple per chunk of 75."""
         return tuple(chunk.tokens for chunk in self._tokenizer.chunks(text, brackets=emphasis != "None"))
 
+    def noise_levels(self, width: int, height: int, shift: float | None = None) -> NoiseLevels:
+        """The same for every size; there is no shift."""
+        return self._levels
+
     @torch.inference_mode()
-    def encode(self, texts: Sequence[str], clip_skip: int, emphasis: Emphasis = "Original") -> list[Tensor]:
+    def encode(self, texts: Sequence[str], clip_skip: int, emphasis: Emphasis = "Original") -> list[Text]:
         """Encode prompts, one pass each, so that a text's encoding never depends on its company.
 
         Returns per text (1, 77 * chunks, width) in the compute dtype on the UNet's device. clip_skip: 1 is the last
@@ -99,7 +103,7 @@ class Sd1:
         brackets = emphasis != "None"
         return [self._encode(self._tokenizer.chunks(text, brackets=brackets), clip_skip, emphasis) for text in texts]
 
-    def _encode(self, chunks: Sequence[Chunk], clip_skip: int, emphasis: Emphasis) -> Tensor:
+    def _encode(self, chunks: Sequence[Chunk], clip_skip: int, emphasis: Emphasis) -> Text:
         device = self.placement.text_device
         ids = torch.tensor([chunk.ids for chunk in chunks], device=device)
         encoder = self._networks.text
@@ -112,32 +116,36 @@ class Sd1:
         if emphasis in ("Original", "No norm"):
             weights = torch.tensor([chunk.weights for chunk in chunks], dtype=torch.float32)
             hidden = weigh(hidden, weights.to(hidden.device), restore=emphasis == "Original")
-        return hidden.reshape(1, -1, hidden.shape[-1]).to(device=self.placement.unet_device, dtype=self.placement.dtype)
+        tokens = hidden.reshape(1, -1, hidden.shape[-1])
+        return Text(tokens.to(device=self.placement.unet_device, dtype=self.placement.dtype))
 
     @torch.inference_mode()
-    def denoise(
-        self, x: Tensor, sigmas: Tensor, text: Tensor, *, seamless: bool = False, perturbed: Sequence[bool] = ()
-    ) -> Tensor:
-        """Predict x0. x: (N, C, H, W) float32; sigmas: (N,) float32, best on the CPU (their timesteps are looked up
-        there); text: (N, T, width). Returns float32 on the device of x. seamless: the latent goes on over its edges.
-        perturbed: N flags, or none; see `Row`.
-        """
-        device, dtype = self.placement.unet_device, self.placement.dtype
-        timesteps = [self.levels.timestep(sigma) for sigma in sigmas.tolist()]
+    def denoise(self, batch: Batch) -> Tensor:
+        """Predict x0, (N, C, H, W) float32 on the device of the batch's latents."""
+        device, dtype, x, sigmas = self.placement.unet_device, self.placement.dtype, batch.x, batch.sigmas
+        timesteps = [self._levels.timestep(sigma) for sigma in sigmas.tolist()]
         # Pinned, the copies are queued behind the device's work; else each step would wait until that is done
         times = torch.tensor(timesteps, dtype=torch.float32, pin_memory=device.type == "cuda")
         levels = sigmas.to(x.device, non_blocking=sigmas.is_pinned())
         scaled = scale_input(x, levels).to(device=device, dtype=dtype)
         unet = self._networks.unet
-        changed = perturbed_attention(unet.mid_block, perturbed) if any(perturbed) else nullcontext()
-        with wrapping(unet, seamless), changed:
+        changed = perturbed_attention(unet.mid_block, batch.perturbed) if any(batch.perturbed) else nullcontext()
+        with wrapping(unet, batch.seamless), changed:
             output = unet(
                 scaled,
                 times.to(device, non_blocking=times.is_pinned()),
-                encoder_hidden_states=text.to(device=device, dtype=dtype),
+                encoder_hidden_states=batch.text.tokens.to(device=device, dtype=dtype),
                 return_dict=False,
             )[0]
-        return to_denoised(self.levels.prediction, x, output.to(device=x.device, dtype=torch.float32), levels)
+        return to_denoised(self._levels.prediction, x, output.to(device=x.device, dtype=torch.float32), levels)
+
+    @torch.inference_mode()
+    def encode_picture(self, picture: Tensor) -> Tensor:
+        """The posterior's mean, (N, 4, H / 8, W / 8) float32, of (N, 3, H, W) in 0..1."""
+        vae = self._networks.vae
+        pixels = (picture * 2 - 1).to(device=self.placement.vae_device, dtype=self.placement.vae_dtype)
+        mean: Tensor = vae.encode(pixels, return_dict=False)[0].mean
+        return mean.float() * self._scaling
 
     @torch.inference_mode()
     def decode(self, latent: Tensor, *, fp32: bool = False, tiled: bool = False, seamless: bool = False) -> Tensor:

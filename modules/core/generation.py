@@ -22,11 +22,14 @@ UNKNOWN_FIELD = "unexpected_keyword_argument"  # pydantic's name of that error f
 SCHEMA = 1
 MAX_SEED = 2**63 - 1  # the largest integer SQLite and JSON readers of other languages keep exactly
 MAX_PROMPT_CHARACTERS = 100_000
+MOST_NAMES = 24  # that an error lists
 MAX_PICTURES = 400  # of one request: batch_count * batch_size
 
 Side = Annotated[int, Field(ge=64, le=4096, multiple_of=8)]  # pixels
 Steps = Annotated[int, Field(ge=1, le=150)]
 Guidance = Annotated[float, Field(ge=1.0, le=30.0, allow_inf_nan=False)]
+Distilled = Annotated[float, Field(ge=0.0, le=30.0, allow_inf_nan=False)]
+Shift = Annotated[float, Field(ge=0.1, le=100.0, allow_inf_nan=False)]
 ClipSkip = Annotated[int, Field(ge=1, le=12)]
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)]
 Seed = Annotated[int, Field(ge=-1, le=MAX_SEED)]
@@ -54,6 +57,8 @@ class GenerationRequest:
     clip_skip: 1 is the text encoder's last layer, 2 the one before (AUTOMATIC1111's counting).
     checkpoint, vae, text_encoder: a name, file name, title or short hash from the catalog; vae also "Automatic" or
     "None" (the checkpoint's own), text_encoder also "Automatic": the checkpoint's own, else a file that fits.
+    distilled_cfg_scale: the guidance that Flux dev and others like it take as an input. shift: how far the noise levels
+    of a flow model lean to the noisy side. Other models have neither, and say so.
     strict: run each picture alone, so that it is identical to the last bit whatever else is running.
     emphasis: what (word:1.2) does, see `GenerationPlan`. styles: names from styles.csv, applied in their order.
     noise_source: of "CPU", "GPU" and "NV", see `modules.diffusion.noise`. variation_seed (-1 for a random one),
@@ -80,6 +85,8 @@ class GenerationRequest:
     width: Side | None = None
     height: Side | None = None
     cfg_scale: Guidance | None = None
+    distilled_cfg_scale: Distilled | None = None
+    shift: Shift | None = None
     seed: Seed = -1
     batch_count: Annotated[int, Field(ge=1, le=100)] = 1
     batch_size: Annotated[int, Field(ge=1, le=16)] = 1
@@ -117,12 +124,33 @@ class FileRef:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelChoice:
+    """A checkpoint, the parts that come from other files, and as what it is taken.
+
+    family "", prediction "", variant None: as what it is recognised.
+    """
+
+    checkpoint: FileRef
+    separate: Separate[FileRef] = field(default_factory=Separate)
+    family: str = ""
+    prediction: str = ""
+    variant: str | None = None
+
+    @property
+    def taken_as(self) -> str:
+        """Family, prediction and variant in one word, for a `ModelKey`."""
+        return "/".join((self.family, self.prediction, "?" if self.variant is None else self.variant))
+
+
+@dataclass(frozen=True, kw_only=True)
 class GenerationPlan:
     """One job with nothing left to choose: one picture per entry of `seeds`, equal in all else.
 
     The same plan gives the same bytes when run alone or with `strict`, and the same picture to rounding when batched.
-    family, sampler, schedule: registry names (`sd1`, `euler_a`, `karras`). vae, text_encoder None: the
-    checkpoint's own.
+    family, sampler, schedule: registry names (`sd1`, `euler_a`, `karras`). vae, text_encoder ... None: the
+    checkpoint's own. prediction, variant: as what the checkpoint is taken, see `ModelInfo`; "" and None (in
+    plans of earlier versions): as what it is recognised. distilled_cfg_scale, shift: None where the model
+    has no such thing.
 
     emphasis: "Original" weighs tokens and restores the mean of their chunk, "No norm" weighs alone, "Ignore" reads the
     brackets and leaves all weights at 1, "None" takes brackets for text (AUTOMATIC1111's names).
@@ -142,6 +170,10 @@ class GenerationPlan:
     family: str
     vae: FileRef | None = None
     text_encoder: FileRef | None = None
+    text_encoder_2: FileRef | None = None
+    text_encoder_3: FileRef | None = None
+    prediction: Annotated[str, Field(max_length=40)] = ""
+    variant: Annotated[str, Field(max_length=40)] | None = None
     prompt: Prompt
     negative_prompt: Prompt
     clip_skip: ClipSkip
@@ -151,6 +183,8 @@ class GenerationPlan:
     width: Side
     height: Side
     cfg_scale: Guidance
+    distilled_cfg_scale: Distilled | None = None
+    shift: Shift | None = None
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0, le=2**64 - 1)], ...], Field(min_length=1, max_length=MAX_PICTURES)
     ]
@@ -175,9 +209,16 @@ class GenerationPlan:
     guidance: GuidanceOptions = field(default_factory=dict)
 
     @property
-    def separate(self) -> Separate[FileRef]:
-        """The parts that are not the checkpoint's own."""
-        return Separate(text_encoder=self.text_encoder, vae=self.vae)
+    def model(self) -> ModelChoice:
+        """What is to be loaded."""
+        separate = Separate(
+            text_encoder=self.text_encoder, text_encoder_2=self.text_encoder_2, text_encoder_3=self.text_encoder_3,
+            vae=self.vae,
+        )  # fmt: skip
+        return ModelChoice(
+            checkpoint=self.checkpoint, separate=separate, family=self.family, prediction=self.prediction,
+            variant=self.variant,
+        )  # fmt: skip
 
     def only(self, index: int) -> GenerationPlan:
         """The plan of picture `index` alone: what its file carries, and what makes it again."""
@@ -268,5 +309,7 @@ def _accepted(error: Any, properties: Mapping[str, Any]) -> str:
                 return f"text of at most {kind['maxLength']:,} characters"
     if error["type"] == UNKNOWN_FIELD:
         near = get_close_matches(str(error["loc"][-1]), properties)
-        return " or ".join(near) if near else ", ".join(sorted(properties))
+        names = sorted(properties)
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        return " or ".join(near) if near else ", ".join(names[:MOST_NAMES]) + more
     return str(error["msg"]).removeprefix("Input should be ")

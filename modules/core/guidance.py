@@ -13,7 +13,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any, Protocol
 
 from modules.core.errors import RequestError
-from modules.core.operations import ModelKey, Row
+from modules.core.operations import ModelKey, Row, Text
 from modules.core.sampling import Option, Query
 
 if TYPE_CHECKING:
@@ -24,24 +24,29 @@ GuidanceValues = Mapping[str, Mapping[str, float]]  # kind -> option -> value
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """What one model evaluation uses: the model, the encoded prompts, (1, tokens, width) each, and the CFG scale.
+    """What one model evaluation uses: the model, the encoded prompts, and the CFG scale.
 
     texts: the prompts that AND joins, each with its weight; mostly one of weight 1. negative None: this evaluation does
     without; the first prompt's prediction stands in its place. evaluation: counted from 0, over all steps;
-    evaluations: of the whole picture, 0 where that is not known. seamless: see `Row`.
+    evaluations: of the whole picture, 0 where that is not known. seamless, distilled, channels: see `Row`.
     """
 
     model: ModelKey
-    texts: tuple[tuple[Tensor, float], ...]
-    negative: Tensor | None
+    texts: tuple[tuple[Text, float], ...]
+    negative: Text | None
     scale: float = 1.0
     evaluation: int = 0
     evaluations: int = 0
     seamless: bool = False
+    distilled: float | None = None
+    channels: Tensor | None = None
 
-    def row(self, query: Query, text: Tensor, weight: float) -> Row:
-        """A row of this evaluation."""
-        return Row(query.x, query.sigma, text, weight, seamless=self.seamless)
+    def row(self, query: Query, text: Text, weight: float, *, negative: bool = False) -> Row:
+        """A row of this evaluation. negative: of the negative prompt."""
+        return Row(
+            query.x, query.sigma, text, weight, negative=negative, seamless=self.seamless,
+            distilled=self.distilled, channels=self.channels,
+        )  # fmt: skip
 
     def composed(self, answers: Sequence[Tensor], unconditional: Tensor, scale: float = 1.0) -> Tensor:
         """One prediction of each text's: unconditional + sum of scale * weight_i * (answer_i - unconditional).
@@ -94,7 +99,7 @@ class ClassifierFree:
         if call.negative is None or (len(wanted) == 1 and wanted[0].weight == 1.0 and not query.uncond):
             return wanted
         rest = 1.0 - sum(row.weight for row in wanted)
-        return (*wanted, call.row(query, call.negative, rest))
+        return (*wanted, call.row(query, call.negative, rest, negative=True))
 
     def combine(self, query: Query, call: Call, answers: Sequence[Tensor]) -> Guided:
         """The formula; of a single row all predictions are its answer."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from modules.core.generation import Emphasis
 
@@ -21,9 +21,10 @@ EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class ModelKey:
-    """Which loaded model: checkpoint and compute dtype ("float32"), and VAE and text encoder that are not its own.
+    """Which loaded model: checkpoint and compute dtype ("float32"), and the parts that are not its own.
 
-    vae, text_encoder: path and modification time of the separate file, "" for the checkpoint's own.
+    vae, text_encoder ...: path and modification time of the separate file, "" for the checkpoint's own. taken_as:
+    family, prediction and variant as which it is loaded, where that was told.
     """
 
     checkpoint: str
@@ -31,30 +32,65 @@ class ModelKey:
     vae: str = ""
     dtype: str = "float32"
     text_encoder: str = ""
+    text_encoder_2: str = ""
+    text_encoder_3: str = ""
+    taken_as: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Text:
+    """What a model reads of a prompt: of one text, or of all rows of a pass, one after another.
+
+    tokens: (N, T, width) in the compute dtype. pooled: (N, P), one vector of the whole text, or None for families that
+    have none. mask: (N, T) bool, where there is a token; None where all are.
+
+    joins: how texts of unequal length come into one pass. "repeat": repeated to their least common multiple, which is
+    exact where the text is attended to by itself and unmasked (UNets); "pad": filled up at the end, for models that
+    take a mask; "equal": not at all.
+    """
+
+    tokens: Tensor
+    pooled: Tensor | None = None
+    mask: Tensor | None = None
+    joins: Literal["repeat", "pad", "equal"] = "repeat"
+
+    @property
+    def length(self) -> int:
+        """T."""
+        return self.tokens.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its tensors."""
+        return sum(part.nbytes for part in (self.tokens, self.pooled, self.mask) if part is not None)
 
 
 @dataclass(frozen=True)
 class Row:
     """One row of a forward pass: a latent at a noise level under one text.
 
-    x: (1, C, H, W), float32. text: (1, tokens, width) in the compute dtype. weight: of this row in its guidance sum.
-    seamless: of a picture that goes on over its edges; such rows share no pass with others. perturbed: the
-    self-attention of the model's middle block is replaced by the identity, for this row alone. extras: ControlNet
-    hints, inpaint channels.
+    x: (1, C, H, W), float32. text: of one prompt. weight: of this row in its guidance sum. negative: the text is the
+    negative prompt. seamless: of a picture that goes on over its edges; such rows share no pass with others. perturbed:
+    the self-attention of the model's middle block is replaced by the identity, for this row alone. distilled: the
+    guidance scale that a distilled model takes as an input; None for the family's own. channels: (1, K, H, W), what
+    inpainting and editing models see beside the latent; None for a picture made of nothing. extras: ControlNet hints.
     """
 
     x: Tensor
     sigma: float
-    text: Tensor
+    text: Text
     weight: float = 1.0
+    negative: bool = False
     seamless: bool = False
     perturbed: bool = False
+    distilled: float | None = None
+    channels: Tensor | None = None
     extras: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
 
 
 @dataclass(frozen=True)
 class Encode:
-    """Encode texts with the model's text encoder. Answer: one (1, tokens, width) tensor per text.
+    """Encode texts with the model's text encoders. Answer: one `Text` of one row per text.
 
     texts: what is seen first of the prompt, then of the negative prompt, then all others.
     """
@@ -81,7 +117,7 @@ class Predict:
 
 @dataclass(frozen=True)
 class Decode:
-    """Decode a finished latent (1, C, H, W). Answer: (H * 8, W * 8, 3) uint8 tensor on the CPU.
+    """Decode a finished latent (1, C, H, W). Answer: the picture, (height, width, 3) uint8 tensor on the CPU.
 
     fp32 True: in float32 whatever the model's dtype, the retry after a NaN. seamless: as of rows.
     """

@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from modules.core.errors import RequestError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+LAST_ALPHA_BAR = 4.8973451890853435e-08  # of models trained to end in noise alone
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,9 @@ class NoiseLevels:
     """The noise levels a model was trained on: sigmas[t] for timestep t, strictly increasing.
 
     sigma = sqrt((1 - alpha_bar) / alpha_bar); Song et al. 2021 (DDIM) name the schedule, Karras et al. 2022 the sigma.
-    family: of the model, for schedules with tables of their own.
+    Of a flow model (Lipman et al. 2023) sigma is its time t itself, and x = (1 - sigma) * x0 + sigma * n; the last one
+    is 1, noise alone. prediction: "epsilon", "v" or "flow". family: of the model, for schedules with tables of their
+    own.
     """
 
     sigmas: tuple[float, ...]
@@ -71,6 +75,35 @@ class NoiseLevels:
             product *= 1.0 - (low + (high - low) * index / (count - 1)) ** 2
             sigmas.append(math.sqrt((1.0 - product) / product))
         return cls(tuple(sigmas))
+
+    def zero_terminal_snr(self) -> NoiseLevels:
+        """The same, rescaled so that the last one is (all but) noise alone: Lin et al. 2023, algorithm 1.
+
+        The last alpha_bar is LAST_ALPHA_BAR, as in AUTOMATIC1111 and ComfyUI, for sigma would be infinite at 0.
+        """
+        roots = [1 / math.sqrt(sigma**2 + 1) for sigma in self.sigmas]  # of alpha_bar
+        first, last = roots[0], roots[-1]
+        scaled = [(root - last) * first / (first - last) for root in roots]
+        scaled[-1] = math.sqrt(LAST_ALPHA_BAR)
+        return replace(self, sigmas=tuple(math.sqrt(1 - root**2) / root for root in scaled))
+
+    @classmethod
+    def flow(cls, shift: float = 1.0, count: int = 1000, family: str = "") -> NoiseLevels:
+        """Times 1/count ... 1, leaning towards 1 for `shift` > 1: shift * t / (1 + (shift - 1) * t).
+
+        Esser et al. 2024 (Stable Diffusion 3), equation 23. Flux's mu is the logarithm of this shift.
+        """
+        times = (index / count for index in range(1, count + 1))
+        return cls(tuple(shift * t / (1 + (shift - 1) * t) for t in times), prediction="flow", family=family)
+
+    @property
+    def flows(self) -> bool:
+        """Whether they are a flow model's."""
+        return self.prediction == "flow"
+
+    def noised(self, x0: Tensor, noise: Tensor, sigma: float) -> Tensor:
+        """`x0` at noise level `sigma`, of the shape of both."""
+        return (1 - sigma) * x0 + sigma * noise if self.flows else x0 + sigma * noise
 
     @property
     def sigma_min(self) -> float:
@@ -164,6 +197,8 @@ class Sampler(Optioned):
     own_levels: it asks at levels of its own, for which the schedule gives the two ends. adaptive: the number of steps
     is its own, too. ends_at_zero False: the result keeps the noise of the smallest positive sigma. cfg_factor: what the
     guidance scale is multiplied by. names_ensd: one of those for which AUTOMATIC1111 writes the eta noise seed delta.
+
+    flow: how it runs on a flow model, see `modules.core.flow`; "" for what follows from the rest.
     """
 
     name: str
@@ -180,6 +215,7 @@ class Sampler(Optioned):
     ends_at_zero: bool = True
     cfg_factor: float = 1.0
     names_ensd: bool = False
+    flow: Literal["", "rescaled", "never"] = ""
     rank: int = 1000
 
     @property
@@ -206,7 +242,7 @@ ScheduleRun = Callable[..., Sequence[float]]
 @dataclass(frozen=True, kw_only=True)
 class Schedule(Optioned):
     """A noise schedule's description. `run(steps, levels, **options)` gives steps + 1 sigmas, strictly decreasing,
-    last is 0. The fields are `Sampler`'s."""
+    last is 0. The fields are `Sampler`'s. flow: whether it makes sense for flow models."""
 
     options_field = "schedule_options"
 
@@ -215,6 +251,7 @@ class Schedule(Optioned):
     run: ScheduleRun
     options: Mapping[str, Option] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
+    flow: bool = True
     rank: int = 1000
 
 

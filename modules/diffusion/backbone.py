@@ -11,7 +11,7 @@ from torch import Tensor
 
 from modules.core.checkpoint import ModelInfo, Separate
 from modules.core.generation import Emphasis
-from modules.core.operations import ModelKey
+from modules.core.operations import ModelKey, Text
 from modules.core.sampling import NoiseLevels
 
 
@@ -32,6 +32,24 @@ class Placement:
     vram: Literal["normal", "medium", "low"] = "normal"
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """The rows of one forward pass; see `Row` for what each field means.
+
+    x: (N, C, H, W) float32, on any device. sigmas: (N,) float32, best on the CPU, where times are looked up. text: N
+    rows. perturbed, negative, distilled: N entries, or none at all where no row has any. channels: (N, K, H, W).
+    """
+
+    x: Tensor
+    sigmas: Tensor
+    text: Text
+    seamless: bool = False
+    perturbed: tuple[bool, ...] = ()
+    negative: tuple[bool, ...] = ()
+    distilled: tuple[float | None, ...] = ()
+    channels: Tensor | None = None
+
+
 class Backbone(Protocol):
     """A loaded model. Called from the engine's one thread; not thread-safe.
 
@@ -42,7 +60,6 @@ class Backbone(Protocol):
     key: ModelKey
     info: ModelInfo
     placement: Placement
-    levels: NoiseLevels
     latent_channels: int
     downscale: int
     weight_bytes: int
@@ -50,19 +67,24 @@ class Backbone(Protocol):
     def tokens(self, text: str, emphasis: Emphasis = "Original") -> tuple[tuple[str, ...], ...]:
         """The token texts of a prompt, one tuple per chunk of 75."""
 
-    def encode(self, texts: Sequence[str], clip_skip: int, emphasis: Emphasis = "Original") -> list[Tensor]:
-        """Encode prompts. Returns per text (1, 77 * chunks, width) in the compute dtype on the UNet's device."""
+    def noise_levels(self, width: int, height: int, shift: float | None = None) -> NoiseLevels:
+        """The levels for a picture of so many pixels. shift: of a flow model, None for its own; others ignore it."""
 
-    def denoise(
-        self, x: Tensor, sigmas: Tensor, text: Tensor, *, seamless: bool = False, perturbed: Sequence[bool] = ()
-    ) -> Tensor:
-        """Predict x0. x: (N, C, H, W) float32; sigmas: (N,) float32; text: (N, T, width). Returns float32 like x.
+    def encode(self, texts: Sequence[str], clip_skip: int, emphasis: Emphasis = "Original") -> list[Text]:
+        """Encode prompts: a `Text` of one row for each, in the compute dtype on the denoiser's device."""
 
-        seamless: of a picture that goes on over its edges. perturbed: N flags, or none at all; see `Row.perturbed`.
+    def denoise(self, batch: Batch) -> Tensor:
+        """Predict x0 of each row: (N, C, H, W) float32, on the device of `batch.x`.
+
+        Sides of the latent that the model's patches do not divide are filled up and cut again.
         """
 
+    def encode_picture(self, picture: Tensor) -> Tensor:
+        """The latent, (N, C, H / downscale, W / downscale) float32, of (N, 3, H, W) float32 in 0..1: the mean of the
+        VAE's posterior, without noise, on the VAE's device."""
+
     def decode(self, latent: Tensor, *, fp32: bool = False, tiled: bool = False, seamless: bool = False) -> Tensor:
-        """Decode (N, C, H, W) float32 latents to (N, 3, H * 8, W * 8) float32 in 0..1 on the CPU or device.
+        """Decode (N, C, H, W) float32 latents to (N, 3, H * downscale, W * downscale) float32 in 0..1.
 
         Not checked for NaN: the engine does that and asks again with fp32=True. tiled: in overlapping tiles, where
         memory is too short for the whole; near to the whole picture, not equal to it.

@@ -263,4 +263,4 @@ def _shape(operation: Predict) -> tuple[int, ...]:
 
 def text_length(operation: Predict) -> int:
     """Tokens of the longest text: what a pass costs depends on it, too."""
-    return max(row.text.shape[1] for row in operation.rows)
+    return max(row.text.length for row in operation.rows)

@@ -210,7 +210,7 @@ class Engine:
         try:
             sampler, schedule = chosen_sampler(plan, self._samplers, self._schedules)
             guide = compose(plan.guidance, self._guidance)
-            model = self._resident.manager.key(plan.checkpoint, plan.separate)
+            model = self._resident.manager.key(plan.model)
         except Exception as error:  # noqa: BLE001  it goes to the job that it concerns
             _log(error)
             self._outbox.send(failed(job, error))

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from modules.core.errors import OutOfMemory
-from modules.core.operations import Predict, Row
-from modules.diffusion.backbone import Backbone
+from modules.core.operations import Predict, Row, Text
+from modules.diffusion.backbone import Backbone, Batch
 from modules.engine.memory import is_short
 from modules.engine.threads import threads_for
 
@@ -99,18 +100,21 @@ class Forward:
 
 
 def buckets(places: Sequence[Place]) -> list[list[Place]]:
-    """Rows that can share a pass: texts whose least common multiple repeats none of them more than MAX_REPEAT times,
-    and either all of seamless pictures or none.
+    """Rows that can share a pass: all of seamless pictures or none, all with further channels or none, and texts that
+    can be brought to one length.
 
     Attention over a context repeated whole is the same attention (the softmax's weights are divided among the copies),
-    so unequal lengths are brought to their least common multiple.
+    so unequal lengths are brought to their least common multiple, unless that repeats one more than MAX_REPEAT times.
+    Texts that are read with a mask are filled up; others must be equally long.
     """
     found: list[tuple[int, int, list[Place]]] = []
     for place in places:
-        length = place.row.text.shape[1]
+        length = place.row.text.length
         for index, (common, shortest, bucket) in enumerate(found):
-            together, least = math.lcm(common, length), min(shortest, length)
-            if together <= MAX_REPEAT * least and bucket[0].row.seamless == place.row.seamless:
+            if not _alike(bucket[0].row, place.row):
+                continue
+            together, least = _together(place.row.text, common), min(shortest, length)
+            if together <= MAX_REPEAT * least:
                 found[index] = (together, least, [*bucket, place])
                 break
         else:
@@ -118,17 +122,55 @@ def buckets(places: Sequence[Place]) -> list[list[Place]]:
     return [bucket for _, _, bucket in found]
 
 
+def _alike(one: Row, other: Row) -> bool:
+    same = one.seamless == other.seamless and (one.channels is None) == (other.channels is None)
+    return same and (one.text.joins != "equal" or one.text.length == other.text.length)
+
+
+def _together(text: Text, common: int) -> int:
+    """The length at which a text shares a pass with others of length `common`."""
+    return math.lcm(common, text.length) if text.joins == "repeat" else max(common, text.length)
+
+
+def joined(texts: Sequence[Text]) -> Text:
+    """The texts of a pass as one of as many rows. Raises ValueError for lengths that cannot be brought together."""
+    first = texts[0]
+    length = first.length
+    for text in texts:
+        length = _together(text, length)
+    if first.joins == "equal" and any(text.length != length for text in texts):
+        raise ValueError(f"texts of {sorted({text.length for text in texts})} tokens share no pass")
+    pooled = None if first.pooled is None else torch.cat([text.pooled for text in texts if text.pooled is not None])
+    if first.joins == "repeat":
+        tokens = torch.cat([text.tokens.repeat(1, length // text.length, 1) for text in texts])
+        return Text(tokens, pooled, joins=first.joins)
+    tokens = torch.cat([functional.pad(text.tokens, (0, 0, 0, length - text.length)) for text in texts])
+    masks = [functional.pad(_mask(text), (0, length - text.length)) for text in texts]
+    whole = first.joins == "equal" and all(text.mask is None for text in texts)
+    return Text(tokens, pooled, None if whole else torch.cat(masks), first.joins)
+
+
+def _mask(text: Text) -> Tensor:
+    if text.mask is not None:
+        return text.mask
+    return torch.ones(text.tokens.shape[:2], dtype=torch.bool, device=text.tokens.device)
+
+
 def _run(backbone: Backbone, rows: Sequence[Row]) -> tuple[Tensor, ...]:
-    length = math.lcm(*(row.text.shape[1] for row in rows))
     x = torch.cat([row.x for row in rows])
-    text = torch.cat([row.text.repeat(1, length // row.text.shape[1], 1) for row in rows])
     # On the CPU, where the backbone looks up their timesteps; pinned, so that the copy it makes does not wait
     sigmas = torch.tensor([row.sigma for row in rows], dtype=torch.float32, pin_memory=x.is_cuda)
-    perturbed = tuple(row.perturbed for row in rows)
+    channels = [row.channels for row in rows if row.channels is not None]
+    perturbed, negative = tuple(row.perturbed for row in rows), tuple(row.negative for row in rows)
+    distilled = tuple(row.distilled for row in rows)
+    batch = Batch(
+        x=x, sigmas=sigmas, text=joined([row.text for row in rows]), seamless=rows[0].seamless,
+        perturbed=perturbed if any(perturbed) else (), negative=negative if any(negative) else (),
+        distilled=distilled if any(scale is not None for scale in distilled) else (),
+        channels=torch.cat(channels) if channels else None,
+    )  # fmt: skip
     with threads_for(x, backbone.weight_bytes):
-        flags = perturbed if any(perturbed) else ()
-        answers = backbone.denoise(x, sigmas, text, seamless=rows[0].seamless, perturbed=flags)
-        return tuple(torch.split(answers, 1))
+        return tuple(torch.split(backbone.denoise(batch), 1))
 
 
 def _attempted(backbone: Backbone, places: Sequence[Place]) -> Answers | Exception:

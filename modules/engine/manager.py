@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from modules.core.checkpoint import Header, ModelInfo, Separate, read_header
 from modules.core.errors import CheckpointMissing, NotAMatch, OutOfMemory, UnsupportedCheckpoint
 from modules.core.family import Family, recognise
-from modules.core.generation import FileRef
+from modules.core.generation import FileRef, ModelChoice
 from modules.core.job import EngineOptions
 from modules.core.operations import ModelKey
 from modules.core.plugin import collect
@@ -44,7 +44,10 @@ class Loaders:
     )
 
 
-_OWN: Separate[FileRef] = Separate()  # every part is the checkpoint's own
+_IDENTIFY: Mapping[str, Callable[[Header], ModelInfo]] = {
+    "text_encoder": identify_text_encoder, "text_encoder_2": identify_text_encoder,
+    "text_encoder_3": identify_text_encoder, "vae": identify_vae,
+}  # fmt: skip
 
 
 class ModelManager:
@@ -81,24 +84,24 @@ class ModelManager:
         """Bytes that loaded models may take together."""
         return self._automatic if self._options.cache_bytes is None else self._options.cache_bytes
 
-    def key(self, checkpoint: FileRef, separate: Separate[FileRef] = _OWN) -> ModelKey:
+    def key(self, choice: ModelChoice) -> ModelKey:
         """The key a model has now; a changed file has another. Raises CheckpointMissing."""
         dtype = str(self._placement.dtype).removeprefix("torch.")
         # a separate file's time goes into its name: a key has one time, the checkpoint's
-        vae, text = (f"{file.path}@{_modified(file)}" if file else "" for file in (separate.vae, separate.text_encoder))
-        return ModelKey(checkpoint.path, _modified(checkpoint), vae=vae, dtype=dtype, text_encoder=text)
+        parts = {name: f"{file.path}@{_modified(file)}" for name, file in choice.separate.named}
+        return ModelKey(
+            choice.checkpoint.path, _modified(choice.checkpoint), dtype=dtype, taken_as=choice.taken_as, **parts
+        )
 
-    def bring(self, checkpoint: FileRef, separate: Separate[FileRef] = _OWN) -> Brought:
+    def bring(self, choice: ModelChoice) -> Brought:
         """Load a checkpoint, or find it loaded. Raises CheckpointError or OutOfMemory; the others stay usable."""
         start = time.perf_counter()
-        key = self.key(checkpoint, separate)
+        key = self.key(choice)
         if key in self._loaded:
             self._loaded.move_to_end(key)
             return Brought(backbone=self._loaded[key], source="resident", seconds=time.perf_counter() - start)
-        info = self._describe(checkpoint)
-        parts = Separate(
-            text_encoder=_part(separate.text_encoder, identify_text_encoder), vae=_part(separate.vae, identify_vae)
-        )
+        info = self._describe(choice)
+        parts = Separate(**{name: _part(file, _IDENTIFY[name]) for name, file in choice.separate.named})
         self._drop_outdated(key)
         self._make_room((info, *parts.files))
         backbone = self._load(info, parts)
@@ -149,12 +152,13 @@ class ModelManager:
             self._automatic = memory.budget(placement.device)
         self._keep_budget()
 
-    def _describe(self, checkpoint: FileRef) -> ModelInfo:
-        path = Path(checkpoint.path)
+    def _describe(self, choice: ModelChoice) -> ModelInfo:
+        path = Path(choice.checkpoint.path)
         info = recognise(read_header(path), self._loaders.families)
         if info.family not in self._loaders.kinds:
             raise UnsupportedCheckpoint(f"{path.name} is {info.label}, which is not supported yet.")
-        return info
+        variant = info.variant if choice.variant is None else choice.variant
+        return replace(info, prediction=choice.prediction or info.prediction, variant=variant)
 
     def _load(self, info: ModelInfo, separate: Separate[ModelInfo]) -> Backbone:
         load = self._loaders.kinds[info.family].load
@@ -210,9 +214,7 @@ class ModelManager:
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 
 
-def _part(file: FileRef | None, identify: Callable[[Header], ModelInfo]) -> ModelInfo | None:
-    if file is None:
-        return None
+def _part(file: FileRef, identify: Callable[[Header], ModelInfo]) -> ModelInfo:
     info = identify(read_header(Path(file.path)))
     if not info.supported:
         raise UnsupportedCheckpoint(info.problem)

@@ -54,22 +54,36 @@ class StartingNoise(Noise, Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Canvas:
-    """What a picture must know of a loaded model. levels: its noise levels; channels, downscale: of its latents."""
+    """What a picture must know of a loaded model. channels, downscale: of its latents.
 
-    levels: NoiseLevels
+    levels(width, height, shift): its noise levels for a picture of so many pixels, see `Backbone.noise_levels`.
+    """
+
+    levels: Callable[[int, int, float | None], NoiseLevels]
     channels: int
     downscale: int
     device: torch.device
 
 
 @dataclass(frozen=True, kw_only=True)
+class Course:
+    """The way from noise to picture on one model. sigmas: its steps + 1 noise levels; inner: the same as the sampler
+    itself sees them, which is what its noise is made for. sample(x, noise): starts at x, of level sigmas[0].
+    """
+
+    sigmas: Sequence[float]
+    inner: Sequence[float]
+    sample: Callable[[Tensor, Noise], Sampling]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Order:
-    """One picture to make. sigmas and sample come from the plan's sampler and schedule.
+    """One picture to make. course(levels): from the plan's sampler and schedule.
 
     prompt: the prompts that AND joins, each with its stages; negative: the negative prompt's stages. width, height:
-    pixels. sigmas(levels): steps + 1 noise levels. sample(x, sigmas, noise): starts the sampler.
-    noise(seed, shape, sigmas, device): the picture's noise. guide(): the picture's guidance. evaluations: of the model
-    over all steps, 0 where that is not known.
+    pixels. noise(seed, shape, sigmas, device): the picture's noise, for the levels its sampler sees. guide(): the
+    picture's guidance. evaluations: of the model over all steps, 0 where that is not known. distilled, shift: see
+    `GenerationPlan`.
     """
 
     model: ModelKey
@@ -83,11 +97,12 @@ class Order:
     seed: int
     strict: bool
     seamless: bool
-    sigmas: Callable[[NoiseLevels], Sequence[float]]
-    sample: Callable[[Tensor, Sequence[float], Noise], Sampling]
+    course: Callable[[NoiseLevels], Course]
     noise: Callable[[int, tuple[int, ...], Sequence[float], torch.device], StartingNoise]
     guide: Callable[[], Guidance] = ClassifierFree
     evaluations: int = 0
+    distilled: float | None = None
+    shift: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,13 +230,14 @@ def _sampled(order: Order, model: ModelKey, watcher: Watcher) -> Generator[Opera
         negative = encoded[order.negative.at(k)]
         return Call(
             model=model, texts=wanted, negative=negative, scale=order.cfg_scale,
-            evaluation=k, evaluations=order.evaluations, seamless=order.seamless,
+            evaluation=k, evaluations=order.evaluations, seamless=order.seamless, distilled=order.distilled,
         )  # fmt: skip
 
     canvas = watcher.canvas(model)
-    sigmas = order.sigmas(canvas.levels)
+    course = order.course(canvas.levels(order.width, order.height, order.shift))
+    sigmas = course.sigmas
     shape = (1, canvas.channels, order.height // canvas.downscale, order.width // canvas.downscale)
-    noise = order.noise(order.seed, shape, sigmas, canvas.device)
+    noise = order.noise(order.seed, shape, course.inner, canvas.device)
     if noise.notice:
         watcher.notice(noise.notice)
     x = noise.initial() * sigmas[0]
@@ -235,7 +251,7 @@ def _sampled(order: Order, model: ModelKey, watcher: Watcher) -> Generator[Opera
         latest = denoised
         watcher.stepped(step, sigma, denoised)
 
-    sampling = watched(order.sample(x, sigmas, noise), stepped)
+    sampling = watched(course.sample(x, noise), stepped)
     try:
         latent = yield from denoise(sampling, calls, order.guide(), strict=order.strict, steps=len(sigmas) - 1)
     except Stopped as stop:

@@ -10,9 +10,8 @@ from typing import Literal, Protocol
 
 import torch
 
-from modules.core.checkpoint import Separate
 from modules.core.errors import CheckpointError
-from modules.core.generation import FileRef
+from modules.core.generation import ModelChoice
 from modules.core.job import EngineOptions
 from modules.core.operations import ModelKey
 from modules.diffusion.backbone import Backbone, Placement
@@ -42,8 +41,8 @@ class Manager(Protocol):
 
     @property
     def placement(self) -> Placement: ...
-    def key(self, checkpoint: FileRef, separate: Separate[FileRef]) -> ModelKey: ...
-    def bring(self, checkpoint: FileRef, separate: Separate[FileRef]) -> Brought: ...
+    def key(self, choice: ModelChoice) -> ModelKey: ...
+    def bring(self, choice: ModelChoice) -> Brought: ...
     def pin(self, key: ModelKey) -> None: ...
     def unpin(self, key: ModelKey) -> None: ...
     def unload(self) -> None: ...
@@ -88,7 +87,7 @@ class Resident:
         self.leave()
         began = self._clock()
         with torch.inference_mode(False):  # weights made in inference mode could never be changed in place
-            brought = self.manager.bring(task.plan.checkpoint, task.plan.separate)
+            brought = self.manager.bring(task.plan.model)
             # Its own key: options that changed since the job began may have brought it in another precision
             self._pinned = brought.backbone.key
             self.manager.pin(self._pinned)
@@ -132,7 +131,7 @@ class Resident:
         """What a picture must know of the model in place."""
         backbone = self.backbone
         return Canvas(
-            levels=backbone.levels,
+            levels=backbone.noise_levels,
             channels=backbone.latent_channels,
             downscale=backbone.downscale,
             device=backbone.placement.unet_device,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from modules.core.errors import InferenzError, RequestError
+from modules.core.flow import check_flow, rescaled, rescaled_levels, rescales
 from modules.core.generation import GenerationPlan
 from modules.core.guidance import ClassifierFree, Guidance
 from modules.core.job import Failed
@@ -17,7 +18,7 @@ from modules.core.operations import ModelKey
 from modules.core.sampling import Noise, NoiseLevels, Sampler, Sampling, Schedule, SpacingChoice, sigmas_for
 from modules.diffusion.noise import NoiseChoice, PictureNoise
 from modules.engine.batcher import Trajectory
-from modules.engine.picture import Order, StartingNoise
+from modules.engine.picture import Course, Order, StartingNoise
 from modules.engine.watch import PictureWatch
 from modules.prompting.networks import without_tags
 from modules.prompting.stages import parts_of, stages_of
@@ -67,21 +68,35 @@ class Task:
         plan, chosen, spacing = self.plan.only(index), self.sampler, self.schedule
         evaluations = plan.steps * chosen.evaluations
 
-        def sigmas(levels: NoiseLevels) -> Sequence[float]:
+        def course(levels: NoiseLevels) -> Course:
             choice = SpacingChoice(options=plan.schedule_options, discard=plan.discard_penultimate)
-            return sigmas_for(chosen, spacing, plan.steps, levels, choice)
-
-        def sample(x: Tensor, levels: Sequence[float], noise: Noise) -> Sampling:
-            return chosen.run(x, levels, noise, **plan.options)
+            if levels.flows:
+                check_flow(chosen, spacing)
+            return course_of(chosen, plan.options, sigmas_for(chosen, spacing, plan.steps, levels, choice), levels)
 
         return Order(
             model=self.model, prompt=parts_of(without_tags(plan.prompt), evaluations),
             negative=stages_of(without_tags(plan.negative_prompt), evaluations),
             clip_skip=plan.clip_skip, emphasis=plan.emphasis,
             width=plan.width, height=plan.height, cfg_scale=plan.cfg_scale * chosen.cfg_factor, seed=plan.seeds[0],
-            strict=plan.strict, seamless=plan.tiling, sigmas=sigmas, sample=sample, noise=partial(picture_noise, plan),
-            guide=self.guide, evaluations=evaluations,
+            strict=plan.strict, seamless=plan.tiling, course=course, noise=partial(picture_noise, plan),
+            guide=self.guide, evaluations=evaluations, distilled=plan.distilled_cfg_scale, shift=plan.shift,
         )  # fmt: skip
+
+
+def course_of(sampler: Sampler, options: Mapping[str, float], sigmas: Sequence[float], levels: NoiseLevels) -> Course:
+    """The sampler's way over `sigmas`, on a flow model in the form that it is made for."""
+
+    def run(x: Tensor, inner: Sequence[float], noise: Noise) -> Sampling:
+        return sampler.run(x, inner, noise, **options)
+
+    if not (levels.flows and rescales(sampler, options)):
+        return Course(sigmas=sigmas, inner=sigmas, sample=lambda x, noise: run(x, sigmas, noise))
+
+    def sample(x: Tensor, noise: Noise) -> Sampling:
+        return rescaled(lambda start, inner: run(start, inner, noise), x, sigmas)
+
+    return Course(sigmas=sigmas, inner=rescaled_levels(sigmas), sample=sample)
 
 
 def picture_noise(

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection
 
-from torch import Tensor
-
 from modules.core.generation import Emphasis
-from modules.core.operations import Encode, ModelKey
+from modules.core.operations import Encode, ModelKey, Text
 from modules.diffusion.backbone import Backbone
 
 CAPACITY = 32 * 2**20  # bytes: 77 x 768 float32 are 0.24 MB, but the longest prompts 100 MB and more
@@ -21,22 +19,22 @@ class Texts:
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
-        self._kept: OrderedDict[Key, Tensor] = OrderedDict()
+        self._kept: OrderedDict[Key, Text] = OrderedDict()
 
-    def answer(self, backbone: Backbone, operation: Encode) -> list[Tensor]:
-        """One (1, tokens, width) tensor per text.
+    def answer(self, backbone: Backbone, operation: Encode) -> list[Text]:
+        """One `Text` of one row per text.
 
         Each text is encoded by itself: in a batch its last bits would depend on which others were kept already.
         """
         found = []
         for text in operation.texts:
             key = (operation.model, operation.clip_skip, operation.emphasis, text)
-            tensor = self._kept.pop(key, None)
-            if tensor is None:
-                (tensor,) = backbone.encode([text], operation.clip_skip, operation.emphasis)
-            self._kept[key] = tensor
-            found.append(tensor)
-        size = sum(tensor.nbytes for tensor in self._kept.values())
+            kept = self._kept.pop(key, None)
+            if kept is None:
+                (kept,) = backbone.encode([text], operation.clip_skip, operation.emphasis)
+            self._kept[key] = kept
+            found.append(kept)
+        size = sum(text.nbytes for text in self._kept.values())
         while size > self._capacity:
             _, dropped = self._kept.popitem(last=False)
             size -= dropped.nbytes

@@ -43,6 +43,7 @@ def ddim(x: Tensor, sigmas: Sequence[float], noise: Noise, *, eta: float = 0.0) 
     order=1,
     schedule="ddim",
     cfg_factor=1 / 12.5,
+    flow="rescaled",
     aliases=("ddim_cfg++", "k_ddim_cfgpp", "DDIM CFGpp"),
     options={"eta": Option(default=0.0, low=0.0, high=1.0)},
     rank=215,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     label="TCD",
     order=None,
     schedule="sgm_uniform",
+    flow="never",
     aliases=("sample_tcd", "TCDScheduler"),
     options={"gamma": Option(default=0.3, low=0.0, high=1.0)},
     rank=240,

@@ -45,25 +45,25 @@ GITS: Tables = MappingProxyType(
 )
 
 
-@schedule("align_your_steps", label="Align Your Steps", aliases=("ays",), rank=46)
+@schedule("align_your_steps", label="Align Your Steps", aliases=("ays",), flow=False, rank=46)
 def align_your_steps(steps: int, levels: NoiseLevels) -> Sequence[float]:
     """The table of 11 levels for this family, linear in log sigma between them, then 0."""
     return stretched(_of(AYS_11, levels), steps)
 
 
-@schedule("align_your_steps_gits", label="Align Your Steps GITS", aliases=("gits", "ays gits"), rank=92)
+@schedule("align_your_steps_gits", label="Align Your Steps GITS", aliases=("gits", "ays gits"), flow=False, rank=92)
 def align_your_steps_gits(steps: int, levels: NoiseLevels) -> Sequence[float]:
     """The table of GITS for this family, stretched likewise."""
     return stretched(_of(GITS, levels), steps)
 
 
-@schedule("align_your_steps_11", label="Align Your Steps 11", aliases=("ays 11",), rank=94)
+@schedule("align_your_steps_11", label="Align Your Steps 11", aliases=("ays 11",), flow=False, rank=94)
 def align_your_steps_11(steps: int, levels: NoiseLevels) -> Sequence[float]:
     """The same numbers as Align Your Steps; Forge lists both."""
     return stretched(_of(AYS_11, levels), steps)
 
 
-@schedule("align_your_steps_32", label="Align Your Steps 32", aliases=("ays 32",), rank=96)
+@schedule("align_your_steps_32", label="Align Your Steps 32", aliases=("ays 32",), flow=False, rank=96)
 def align_your_steps_32(steps: int, levels: NoiseLevels) -> Sequence[float]:
     """The table of 32 levels, which ends at 0.015, below what Stable Diffusion was trained on."""
     return stretched(_of(AYS_32, levels), steps)

@@ -16,6 +16,7 @@ from modules.core.checkpoint import read_header
 from modules.core.family import Family, identify
 from modules.core.plugin import collect
 from modules.diffusion.backbone import Placement
+from tests.passes import denoise
 from tests.tiny import write_tiny_sd1
 
 
@@ -115,7 +116,7 @@ def test_a_whole_model_computes_the_same_under_hooks(mode: str, tmp_path: Path) 
     x = torch.ones(1, 4, 8, 8)
     sigma = torch.tensor([2.0])
     for skip in (1, 2):
-        wanted = plain.decode(plain.denoise(x, sigma, plain.encode(["a (cat:1.2)"], skip)[0]))
-        found = hooked.decode(hooked.denoise(x, sigma, hooked.encode(["a (cat:1.2)"], skip)[0]))
+        wanted = plain.decode(denoise(plain, x, sigma, plain.encode(["a (cat:1.2)"], skip)[0]))
+        found = hooked.decode(denoise(hooked, x, sigma, hooked.encode(["a (cat:1.2)"], skip)[0]))
         assert float((wanted - found).abs().max()) < 1e-5
     hooked.close()

@@ -13,6 +13,7 @@ from modules.backbones.perturbed import perturbed_attention
 from modules.backbones.sd1 import Sd1, load_sd1
 from modules.core.errors import RequestError
 from tests.backbones.test_sd1 import FP32, describe
+from tests.passes import denoise, encoded
 from tests.tiny import write_tiny_sd1
 
 
@@ -23,19 +24,19 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Sd1:
 
 def inputs(model: Sd1, rows: int) -> tuple[Tensor, Tensor, Tensor]:
     x = torch.randn(rows, 4, 8, 8, generator=torch.Generator().manual_seed(3)) * 4
-    return x, torch.linspace(1, 6, rows), torch.cat(model.encode([f"a cat {n}" for n in range(rows)], 1))
+    return x, torch.linspace(1, 6, rows), torch.cat(encoded(model, [f"a cat {n}" for n in range(rows)], 1))
 
 
 def test_it_is_diffusers(model: Sd1) -> None:
     x, sigmas, text = inputs(model, 4)
-    found = model.denoise(x, sigmas, text, perturbed=(False, False, True, True))
+    found = denoise(model, x, sigmas, text, perturbed=(False, False, True, True))
     layer: Any = model._networks.unet.get_submodule("mid_block.attentions.0.transformer_blocks.0.attn1")
     usual = layer.processor
     layer.processor = PAGIdentitySelfAttnProcessor2_0()  # perturbs the second half
-    wanted = model.denoise(x, sigmas, text)
+    wanted = denoise(model, x, sigmas, text)
     layer.processor = usual
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
-    plain = model.denoise(x, sigmas, text)
+    plain = denoise(model, x, sigmas, text)
     torch.testing.assert_close(found[:2], plain[:2], atol=1e-6, rtol=1e-6)
     assert float((found[2:] - plain[2:]).abs().max()) > 1e-4
 
@@ -43,21 +44,21 @@ def test_it_is_diffusers(model: Sd1) -> None:
 @pytest.mark.parametrize("flags", [(True, False, True), (True, True, True), (False, True, False)])
 def test_each_row_is_as_it_is_alone(model: Sd1, flags: tuple[bool, ...]) -> None:
     x, sigmas, text = inputs(model, 3)
-    together = model.denoise(x, sigmas, text, perturbed=flags)
+    together = denoise(model, x, sigmas, text, perturbed=flags)
     for n, flag in enumerate(flags):
-        alone = model.denoise(x[n : n + 1], sigmas[n : n + 1], text[n : n + 1], perturbed=(flag,))
+        alone = denoise(model, x[n : n + 1], sigmas[n : n + 1], text[n : n + 1], perturbed=(flag,))
         torch.testing.assert_close(together[n : n + 1], alone, atol=1e-5, rtol=1e-5)
 
 
 def test_everything_is_as_before_afterwards(model: Sd1) -> None:
     x, sigmas, text = inputs(model, 2)
     unet = model._networks.unet
-    before, answer = dict(unet.attn_processors), model.denoise(x, sigmas, text)
-    model.denoise(x, sigmas, text, perturbed=(True, False))
+    before, answer = dict(unet.attn_processors), denoise(model, x, sigmas, text)
+    denoise(model, x, sigmas, text, perturbed=(True, False))
     with pytest.raises(RuntimeError, match="on purpose"), perturbed_attention(unet.mid_block, (True,)):
         raise RuntimeError("on purpose")
     assert all(unet.attn_processors[name] is processor for name, processor in before.items())
-    assert torch.equal(model.denoise(x, sigmas, text), answer)
+    assert torch.equal(denoise(model, x, sigmas, text), answer)
 
 
 def test_a_model_without_self_attention_says_so() -> None:

@@ -26,6 +26,7 @@ from modules.core.plugin import collect
 from modules.diffusion.backbone import Placement
 from modules.families.layouts.names import ema_names, unet_names, vae_names
 from modules.families.vae import identify_vae
+from tests.passes import denoise, encoded
 from tests.tiny import GROUPS, HEADS, NATIVE, write_tiny_sd1
 
 HEADERS = Path(__file__).parents[1] / "families" / "headers"
@@ -79,25 +80,25 @@ def test_encoding_equals_transformers(starter: Sd1, reference: dict[str, Any]) -
     with torch.no_grad():
         answer = reference["text_encoder"](ids, output_hidden_states=True)
         skipped = reference["text_encoder"].final_layer_norm(answer.hidden_states[-2])
-    assert torch.allclose(starter.encode([text], 1)[0], answer.last_hidden_state, atol=1e-5)
-    assert torch.allclose(starter.encode([text], 2)[0], skipped, atol=1e-5)
+    assert torch.allclose(encoded(starter, [text], 1)[0], answer.last_hidden_state, atol=1e-5)
+    assert torch.allclose(encoded(starter, [text], 2)[0], skipped, atol=1e-5)
 
 
 def test_long_prompts_are_encoded_in_chunks(starter: Sd1) -> None:
     long = ", ".join(["a red apple"] * 40)
     assert len(starter.tokens(long)) == 3
-    assert starter.encode([long, ""], 1)[0].shape == (1, 3 * 77, 128)
+    assert encoded(starter, [long, ""], 1)[0].shape == (1, 3 * 77, 128)
 
 
 def test_an_encoding_does_not_depend_on_its_company(starter: Sd1) -> None:
-    alone = starter.encode(["a cat"], 1)[0]
-    assert torch.equal(starter.encode(["a dog, " * 30, "a cat"], 1)[1], alone)
+    alone = encoded(starter, ["a cat"], 1)[0]
+    assert torch.equal(encoded(starter, ["a dog, " * 30, "a cat"], 1)[1], alone)
 
 
 @pytest.mark.parametrize("skip", [0, 4, -1])
 def test_a_clip_skip_past_the_layers_is_refused(skip: int, starter: Sd1) -> None:
     with pytest.raises(RequestError, match="1 to 3"):
-        starter.encode(["a cat"], skip)
+        encoded(starter, ["a cat"], skip)
 
 
 def test_weights_multiply_and_the_mean_is_restored() -> None:
@@ -120,8 +121,8 @@ def test_without_norm_weights_multiply_alone() -> None:
 def test_emphasis_modes(starter: Sd1) -> None:
     """Ignore reads the brackets and weighs nothing; None takes them for text, as the token counts tell."""
     plain, weighed = "a red apple", "a (red:1.6) apple"
-    (base,) = starter.encode([plain], 1)
-    original, no_norm, ignored, text = (starter.encode([weighed], 1, mode)[0] for mode in get_args(Emphasis))
+    (base,) = encoded(starter, [plain], 1)
+    original, no_norm, ignored, text = (encoded(starter, [weighed], 1, mode)[0] for mode in get_args(Emphasis))
     assert torch.equal(ignored, base)
     torch.testing.assert_close(no_norm[0, 2], base[0, 2] * 1.6)
     assert torch.equal(no_norm[0, 3], base[0, 3])
@@ -142,17 +143,17 @@ def test_a_picture_equals_the_pipelines(starter: Sd1, reference: dict[str, Any])
         requires_safety_checker=False,
     )  # fmt: skip
     pipeline.set_progress_bar_config(disable=True)
-    text, none = starter.encode(["a red apple on a blue background", ""], 1)
+    text, none = encoded(starter, ["a red apple on a blue background", ""], 1)
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1))
     wanted = pipeline(
         prompt_embeds=text, negative_prompt_embeds=none, latents=noise, num_inference_steps=10, guidance_scale=4.0,
         width=128, height=128, output_type="pt",
     ).images  # fmt: skip
-    sigmas = [starter.levels.sigma(111.0 * k) for k in range(9, -1, -1)] + [0.0]
+    sigmas = [starter.noise_levels(512, 512).sigma(111.0 * k) for k in range(9, -1, -1)] + [0.0]
     assert torch.allclose(torch.tensor(sigmas), scheduler.sigmas, atol=1e-5)
     x = noise * sigmas[0]
     for sigma, following in pairwise(sigmas):
-        both = starter.denoise(torch.cat([x, x]), torch.full((2,), sigma), torch.cat([none, text]))
+        both = denoise(starter, torch.cat([x, x]), torch.full((2,), sigma), torch.cat([none, text]))
         denoised = both[:1] + 4.0 * (both[1:] - both[:1])
         x = x + (following - sigma) / sigma * (x - denoised)
     picture = starter.decode(x)
@@ -173,15 +174,15 @@ def test_a_v_prediction_model_inverts_its_own_definition(tmp_path: Path) -> None
     assert torch.allclose(to_denoised("v", clean + level * noise, v, sigmas), clean, atol=1e-5)
     assert torch.allclose(to_denoised("epsilon", clean + level * noise, noise, sigmas), clean, atol=1e-5)
     model = load_sd1(describe(write_tiny_sd1(tmp_path / "v.safetensors", prediction="v_prediction")), None, FP32)
-    assert model.levels.prediction == "v"
+    assert model.noise_levels(512, 512).prediction == "v"
 
 
 def test_rows_of_a_batch_equal_single_rows(starter: Sd1) -> None:
     x = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(2)) * 5
-    text = starter.encode(["a cat"], 1)[0]
+    text = encoded(starter, ["a cat"], 1)[0]
     sigmas = torch.tensor([10.0, 3.0, 0.2])
-    together = starter.denoise(x, sigmas, text.expand(3, -1, -1))
-    single = torch.cat([starter.denoise(x[i : i + 1], sigmas[i : i + 1], text) for i in range(3)])
+    together = denoise(starter, x, sigmas, text.expand(3, -1, -1))
+    single = torch.cat([denoise(starter, x[i : i + 1], sigmas[i : i + 1], text) for i in range(3)])
     assert float((together - single).abs().max()) < 1e-4
 
 
@@ -199,7 +200,7 @@ def close(one: Tensor, other: Tensor) -> bool:
 
 def one_picture(model: Sd1) -> Tensor:
     x = torch.randn(1, 4, NATIVE // 8, NATIVE // 8, generator=torch.Generator().manual_seed(3)) * 3
-    return model.decode(model.denoise(x, torch.tensor([3.0]), model.encode(["(hello:1.3) world"], 1)[0]))
+    return model.decode(denoise(model, x, torch.tensor([3.0]), encoded(model, ["(hello:1.3) world"], 1)[0]))
 
 
 @pytest.mark.parametrize("recorded", ["sd1-original", "starter"])
@@ -298,7 +299,7 @@ def test_half_precision_files_compute_in_float32_and_bfloat16(tmp_path: Path) ->
     )
     model = load_sd1(info, None, half)
     assert model.key.dtype == "bfloat16"
-    assert model.encode(["a"], 1)[0].dtype == torch.bfloat16
+    assert encoded(model, ["a"], 1)[0].dtype == torch.bfloat16
     rough = one_picture(model)
     assert rough.dtype == torch.float32
     assert 0 < float((rough - exact).abs().mean()) < 0.05

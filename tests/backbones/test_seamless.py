@@ -10,6 +10,7 @@ from modules.backbones.sd1 import Sd1, load_sd1
 from modules.backbones.seamless import seamless
 from modules.backbones.wide_conv import WideConv2d, widen
 from tests.backbones.test_sd1 import FP32, describe
+from tests.passes import denoise
 from tests.tiny import write_tiny_sd1
 
 
@@ -31,13 +32,13 @@ def rolled(x: Tensor, rows: int, columns: int) -> Tensor:
 def test_a_prediction_moves_with_its_latent(tiny: Sd1) -> None:
     (text,) = tiny.encode(["a texture"], 1)
     x, sigma = latent() * 3, torch.tensor([3.0])
-    plain = tiny.denoise(x, sigma, text)
-    found = tiny.denoise(x, sigma, text, seamless=True)
+    plain = denoise(tiny, x, sigma, text)
+    found = denoise(tiny, x, sigma, text, seamless=True)
     # A UNet that halves its latent three times knows where it is in steps of eight
-    moved = tiny.denoise(rolled(x, 8, -8), sigma, text, seamless=True)
+    moved = denoise(tiny, rolled(x, 8, -8), sigma, text, seamless=True)
     torch.testing.assert_close(moved, rolled(found, 8, -8), atol=1e-4, rtol=1e-4)
-    assert not torch.allclose(tiny.denoise(rolled(x, 8, -8), sigma, text), rolled(plain, 8, -8), atol=1e-3)
-    torch.testing.assert_close(tiny.denoise(x, sigma, text), plain)  # nothing of it stays
+    assert not torch.allclose(denoise(tiny, rolled(x, 8, -8), sigma, text), rolled(plain, 8, -8), atol=1e-3)
+    torch.testing.assert_close(denoise(tiny, x, sigma, text), plain)  # nothing of it stays
 
 
 def test_a_decoded_picture_moves_with_its_latent(tiny: Sd1) -> None:

@@ -19,6 +19,7 @@ from modules.core.plugin import collect
 from modules.diffusion.backbone import Placement
 from modules.families.text_encoder import identify_text_encoder
 from modules.families.vae import identify_vae
+from tests.passes import denoise, encoded
 from tests.tiny import NATIVE, metadata, write_part, write_tiny_sd1, write_without
 
 CPU = torch.device("cpu")
@@ -60,7 +61,7 @@ def wanted(folder: Path) -> Tensor:
 
 def picture(model: Sd1) -> Tensor:
     x = torch.randn(1, 4, NATIVE // 8, NATIVE // 8, generator=torch.Generator().manual_seed(3)) * 3
-    return model.decode(model.denoise(x, torch.tensor([3.0]), model.encode(["(hello:1.3) world"], 2)[0]))
+    return model.decode(denoise(model, x, torch.tensor([3.0]), encoded(model, ["(hello:1.3) world"], 2)[0]))
 
 
 def close(one: Tensor, other: Tensor) -> bool:
@@ -89,7 +90,7 @@ def test_a_text_encoder_file_of_any_layout_completes_a_checkpoint(
     model = load_sd1(read(folder / "no-text.safetensors", as_checkpoint), parts, FP32)
     assert close(picture(model), wanted)
     with pytest.raises(RequestError, match="1 to 2"):
-        model.encode(["a"], 3)
+        encoded(model, ["a"], 3)
 
 
 def test_a_bare_unet_is_completed_by_two_files(folder: Path, wanted: Tensor) -> None:
@@ -114,9 +115,9 @@ def test_a_text_encoder_of_ones_own_can_be_replaced(folder: Path, tmp_path: Path
     other = write_tiny_sd1(tmp_path / "other.safetensors", seed=2)
     info = read(folder / "whole.safetensors", as_checkpoint)
     parts = Separate(text_encoder=read(other, identify_text_encoder))
-    mixed, own = (load_sd1(info, each, FP32).encode(["a"], 1)[0] for each in (parts, None))
+    mixed, own = (encoded(load_sd1(info, each, FP32), ["a"])[0] for each in (parts, None))
     assert not torch.equal(mixed, own)
-    assert torch.equal(mixed, load_sd1(read(other, as_checkpoint), None, FP32).encode(["a"], 1)[0])
+    assert torch.equal(mixed, encoded(load_sd1(read(other, as_checkpoint), None, FP32), ["a"])[0])
 
 
 @pytest.mark.parametrize(("name", "says"), [("no-text", "no text encoder of its own"), ("no-vae", "no VAE of its own")])

@@ -51,7 +51,7 @@ class Bare:
 
     def sampled(self, noise: Tensor, text: Tensor, sigmas: Sequence[float], cfg_scale: float) -> Tensor:
         """The finished latents from standard normal noise."""
-        levels, dtype = self._model.levels, self._model.placement.dtype
+        levels, dtype = self._model.noise_levels(512, 512), self._model.placement.dtype
         x = noise * sigmas[0]
         for sigma, sigma_next in pairwise(sigmas):
             scaled = (torch.cat((x, x)) / (sigma**2 + 1) ** 0.5).to(dtype)

@@ -28,6 +28,7 @@ from modules.core.plugin import collect
 from modules.diffusion.backbone import Placement
 from modules.prompting.clip import merges, vocabulary
 from tests.benchmarks import harness
+from tests.passes import denoise, encoded
 
 CFG = 7.0
 PRODUCT_SIDE = 2048
@@ -131,11 +132,11 @@ def theirs_sigmas(pipeline: Any, steps: int) -> list[float]:
 
 def draw(model: Sd1, start: Tensor, sigmas: list[float]) -> Tensor:
     """Euler's method with classifier-free guidance; (1, 3, H, W) in 0..1."""
-    negative, positive = model.encode([NEGATIVE, PROMPT], 1)
+    negative, positive = encoded(model, [NEGATIVE, PROMPT], 1)
     text = torch.cat((negative, positive))
     x = start * sigmas[0]  # as diffusers begins with linspace spacing
     for sigma, sigma_next in pairwise(sigmas):
-        without, with_ = model.denoise(torch.cat((x, x)), torch.tensor([sigma, sigma]), text).chunk(2)
+        without, with_ = denoise(model, torch.cat((x, x)), torch.tensor([sigma, sigma]), text).chunk(2)
         denoised = without + CFG * (with_ - without)
         x = x + (sigma_next - sigma) / sigma * (x - denoised)
     return model.decode(x)

@@ -34,7 +34,7 @@ class Race:
         self._seeds = tuple(range(1, batch + 1))
         backbone = engine.backbone(file)
         self._bare = Bare(backbone, clip_tokenizer())
-        self._sigmas = tuple(normal.run(steps, backbone.levels))
+        self._sigmas = tuple(normal.run(steps, backbone.noise_levels(512, 512)))
         self._turns = {"bare": itertools.count(), "engine": itertools.count()}
         self.pictures: dict[str, Tensor] = {}
 

@@ -13,6 +13,7 @@ from modules.core.generation import FileRef, GenerationPlan
 from modules.core.job import END_EVENTS, Completed, EngineOptions, Event
 from modules.engine.engine import Engine
 from modules.engine.manager import ModelManager
+from tests.passes import chosen
 
 Kind = TypeVar("Kind", bound=Event)
 
@@ -56,7 +57,7 @@ class InlineEngine:
 
     def backbone(self, checkpoint: Path) -> Sd1:
         """The loaded model."""
-        brought = self.manager.bring(FileRef(name=checkpoint.stem, path=str(checkpoint)))
+        brought = self.manager.bring(chosen(FileRef(name=checkpoint.stem, path=str(checkpoint))))
         assert isinstance(brought.backbone, Sd1)
         return brought.backbone
 

@@ -78,7 +78,7 @@ class Ways:
         self._file, self._engine, self._app, self._listening = file, engine, app, listening
         self._side, self._steps = side, steps
         self._bare = Bare(engine.backbone(file), clip_tokenizer())
-        self._sigmas = tuple(normal.run(steps, engine.backbone(file).levels))
+        self._sigmas = tuple(normal.run(steps, engine.backbone(file).noise_levels(side, side)))
         self._turns = {name: itertools.count() for name in ("bare", "engine", "app")}
         self.shares: dict[str, list[float]] = {"engine": [], "app": []}
         self.pictures: dict[str, Tensor] = {}

@@ -22,6 +22,7 @@ from modules.engine.threads import threads_for
 from modules.executors.environment import WAITING, worker_environment
 from tests.benchmarks import harness
 from tests.benchmarks.preview import STARTER
+from tests.passes import chosen, denoise, encoded
 
 MARK = "INFERENZ_BENCHMARK_ASLEEP"
 
@@ -45,8 +46,8 @@ def main() -> None:
         sys.exit(code)
     facts = harness.machine()
     manager = ModelManager(EngineOptions(device="cpu"))
-    model = manager.bring(FileRef(name=STARTER.name, path=STARTER.path)).backbone
-    (text,) = model.encode(["a red apple"], 1)
+    model = manager.bring(chosen(FileRef(name=STARTER.name, path=STARTER.path))).backbone
+    (text,) = encoded(model, ["a red apple"], 1)
     rows: list[dict[str, object]] = []
     many = options.threads
     with torch.inference_mode():
@@ -57,16 +58,16 @@ def main() -> None:
             def passes(threads: int, x: torch.Tensor = x, answers: dict[int, torch.Tensor] = answers) -> None:
                 torch.set_num_threads(threads)
                 for _ in range(options.steps):
-                    answers[threads] = model.denoise(x, torch.full((2,), 5.0), text.expand(2, -1, -1))
+                    answers[threads] = denoise(model, x, torch.full((2,), 5.0), text.expand(2, -1, -1))
 
             times = harness.alternate({"one": lambda: passes(1), "all": lambda: passes(many)}, runs=options.runs)
             torch.set_num_threads(many)
             with threads_for(x, model.weight_bytes):
-                chosen = torch.get_num_threads()
+                taken = torch.get_num_threads()
             one, every = (times[way].wall / options.steps * 1000 for way in ("one", "all"))
             error = harness.difference(answers[1], answers[many])
             rows.append({"pixels": f"{size} x {size}", "one thread, ms": one, f"{many} threads, ms": every,
-                         "ratio": every / one, "chosen": chosen, "error": error})  # fmt: skip
+                         "ratio": every / one, "chosen": taken, "error": error})  # fmt: skip
     harness.report(f"A pass of the starter, median of {options.runs}", rows, facts=facts, output=options.json)
 
 

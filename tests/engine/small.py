@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from modules.backbones.seamless import seamless as wrapping
-from modules.core.checkpoint import ModelInfo, Separate
+from modules.core.checkpoint import ModelInfo
 from modules.core.errors import CheckpointMissing
-from modules.core.generation import Emphasis, FileRef, GenerationPlan
+from modules.core.generation import Emphasis, FileRef, GenerationPlan, ModelChoice
 from modules.core.job import EngineOptions, Event
-from modules.core.operations import ModelKey
+from modules.core.operations import ModelKey, Text
 from modules.core.sampling import NoiseLevels
-from modules.diffusion.backbone import Backbone, Placement
+from modules.diffusion.backbone import Backbone, Batch, Placement
 from modules.engine.engine import Engine
 
 CPU = torch.device("cpu")
@@ -77,7 +77,7 @@ class SmallBackbone:
         torch.manual_seed(sum(key.checkpoint.encode()))
         self.key = key
         self.placement = placement(getattr(torch, key.dtype))
-        self.levels = NoiseLevels.scaled_linear()
+        self._levels = NoiseLevels.scaled_linear()
         self.info = ModelInfo(name=key.checkpoint, path=key.checkpoint, family="small", label="Small", supported=True)
         self.on_pass, self.on_decode, self.on_encode, self.broken = on_pass, on_decode, on_encode, broken
         self.encoded: list[str] = []
@@ -90,29 +90,34 @@ class SmallBackbone:
         words = text.split()
         return tuple(tuple(words[i : i + 75]) for i in range(0, max(1, len(words)), 75))
 
-    def encode(self, texts: Sequence[str], clip_skip: int, emphasis: Emphasis = "Original") -> list[Tensor]:
+    def noise_levels(self, width: int, height: int, shift: float | None = None) -> NoiseLevels:
+        return self._levels
+
+    def encode(self, texts: Sequence[str], clip_skip: int, emphasis: Emphasis = "Original") -> list[Text]:
         self.encoded += texts
         found = []
         for text in texts:
             if self.on_encode is not None:
                 self.on_encode(text)
             generator = torch.Generator().manual_seed(sum(text.encode()) + clip_skip)
-            found.append(torch.randn(1, 77 * len(self.tokens(text)), WIDTH, generator=generator))
+            found.append(Text(torch.randn(1, 77 * len(self.tokens(text)), WIDTH, generator=generator)))
         return found
 
-    def denoise(
-        self, x: Tensor, sigmas: Tensor, text: Tensor, *, seamless: bool = False, perturbed: Sequence[bool] = ()
-    ) -> Tensor:
+    def denoise(self, batch: Batch) -> Tensor:
+        x, sigmas, text, perturbed = batch.x, batch.sigmas, batch.text.tokens, batch.perturbed
         assert len(x) == len(sigmas) == len(text)
         assert len(perturbed) in (0, len(x))
         if self.on_pass is not None:
             self.on_pass(x, sigmas, text)
         self.passes.append(len(x))
-        with wrapping(self._net, seamless):
+        with wrapping(self._net, batch.seamless):
             out: Tensor = self._net(x, sigmas, text)
         if perturbed:
             out = torch.where(torch.tensor(perturbed).reshape(-1, 1, 1, 1), out.flip(-1) * 0.5, out)
         return out * float("nan") if self._fails("denoise", self.key.dtype == "float32") else out
+
+    def encode_picture(self, picture: Tensor) -> Tensor:
+        raise NotImplementedError("nothing here starts from a picture")
 
     def decode(self, latent: Tensor, *, fp32: bool = False, tiled: bool = False, seamless: bool = False) -> Tensor:
         if self.on_decode is not None:
@@ -160,13 +165,15 @@ class SmallManager:
     def placement(self) -> Placement:
         return placement(getattr(torch, self.dtype))
 
-    def key(self, checkpoint: FileRef, separate: Separate[FileRef]) -> ModelKey:
-        return ModelKey(checkpoint.path, 1, vae=separate.vae.path if separate.vae else "", dtype=self.dtype)
+    def key(self, choice: ModelChoice) -> ModelKey:
+        vae = choice.separate.vae
+        return ModelKey(choice.checkpoint.path, 1, vae=vae.path if vae else "", dtype=self.dtype)
 
-    def bring(self, checkpoint: FileRef, separate: Separate[FileRef]) -> Delivered:
+    def bring(self, choice: ModelChoice) -> Delivered:
+        checkpoint = choice.checkpoint
         if checkpoint.name == "missing":
             raise CheckpointMissing("missing: there is no such file.")
-        key = self.key(checkpoint, separate)
+        key = self.key(choice)
         self.brought.append(checkpoint.name)
         if self.wait is not None:
             self.wait(self.load_seconds)

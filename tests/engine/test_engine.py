@@ -37,6 +37,7 @@ from modules.engine.batcher import Trajectory
 from modules.engine.resident import MOST_LOOKS
 from modules.engine.watch import Snapshot
 from tests.engine.small import Bench, FakeClock, SmallManager, bench, plan
+from tests.passes import denoise
 
 SAMPLERS = ["euler", "euler_a", "heun", "lms", "dpm2_a", "dpmpp_2m", "dpmpp_sde", "dpmpp_2m_sde", "ddim", "unipc"]
 
@@ -384,7 +385,7 @@ def test_guidance_is_the_formula() -> None:
     (started,) = (e for e in b.events if isinstance(e, Started))
     sigma = started.sigmas[0]
     x = PictureNoise(9, (1, 4, 8, 8), started.sigmas).initial() * sigma
-    cond, uncond = (model.denoise(x, torch.tensor([sigma]), model.encode([t], 1)[0]) for t in ("a red apple", ""))
+    cond, uncond = (denoise(model, x, torch.tensor([sigma]), model.encode([t], 1)[0]) for t in ("a red apple", ""))
     torch.testing.assert_close(found["j", 0], uncond + 3.0 * (cond - uncond), atol=1e-4, rtol=1e-4)
 
 

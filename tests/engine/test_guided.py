@@ -12,6 +12,7 @@ from modules.core.job import Failed, Started
 from modules.diffusion.noise import PictureNoise
 from tests.engine.small import bench, plan
 from tests.engine.test_engine import latents_of, pixels, psnr
+from tests.passes import denoise
 
 MIXED: list[dict[str, Any]] = [
     {"guidance": {"pag": {"scale": 3.0}}},
@@ -84,8 +85,8 @@ def test_perturbed_guidance_is_the_formula() -> None:
     sigma = started.sigmas[0]
     x = PictureNoise(9, (1, 4, 8, 8), started.sigmas).initial() * sigma
     sigmas, (text, none) = torch.tensor([sigma]), model.encode(["a red apple", ""], 1)
-    cond, uncond = model.denoise(x, sigmas, text), model.denoise(x, sigmas, none)
-    perturbed = model.denoise(x, sigmas, text, perturbed=(True,))
+    cond, uncond = denoise(model, x, sigmas, text), denoise(model, x, sigmas, none)
+    perturbed = denoise(model, x, sigmas, text, perturbed=(True,))
     wanted = uncond + 3.0 * (cond - uncond) + 2.0 * (cond - perturbed)
     torch.testing.assert_close(found["j", 0], wanted, atol=1e-4, rtol=1e-4)
 

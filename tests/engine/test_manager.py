@@ -20,6 +20,7 @@ from modules.diffusion.backbone import Backbone, BackboneKind, Placement
 from modules.engine import memory
 from modules.engine.manager import Loaders, ModelManager
 from modules.engine.placement import Device, Machine
+from tests.passes import chosen, denoise
 from tests.tiny import write_tiny_sd1
 
 MACHINE = Machine(devices=(Device(name="cpu", label="test", memory=2**34, bf16=True),))
@@ -40,36 +41,36 @@ def files(tmp_path: Path) -> list[FileRef]:
 
 def picture(backbone: Backbone) -> Tensor:
     x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    return backbone.decode(backbone.denoise(x, torch.tensor([1.0]), backbone.encode(["a"], 1)[0]))
+    return backbone.decode(denoise(backbone, x, torch.tensor([1.0]), backbone.encode(["a"], 1)[0]))
 
 
 def test_a_second_time_it_is_resident(files: list[FileRef]) -> None:
     models = manager()
-    first, second = models.bring(files[0]), models.bring(files[0])
+    first, second = models.bring(chosen(files[0])), models.bring(chosen(files[0]))
     assert (first.source, second.source) == ("file", "resident")
     assert first.backbone is second.backbone
-    assert first.backbone.key == models.key(files[0])
+    assert first.backbone.key == models.key(chosen(files[0]))
     assert models.loaded() == ("a",)
 
 
 def test_the_least_recently_used_goes_first(files: list[FileRef]) -> None:
     models = manager()
-    size = models.bring(files[0]).backbone.weight_bytes
+    size = models.bring(chosen(files[0])).backbone.weight_bytes
     models = manager(cache_bytes=int(size * 2.5))
     for file in (files[0], files[1], files[0], files[2]):
-        models.bring(file)
+        models.bring(chosen(file))
     assert models.loaded() == ("c", "a")
     assert models.loaded_bytes() == 2 * size
-    assert models.bring(files[1]).source == "file"
+    assert models.bring(chosen(files[1])).source == "file"
 
 
 def test_a_pinned_model_stays_whatever_the_budget(files: list[FileRef]) -> None:
     models = manager(cache_bytes=1)
-    pinned = models.bring(files[0]).backbone
+    pinned = models.bring(chosen(files[0])).backbone
     before = picture(pinned)
     models.pin(pinned.key)
     models.pin(pinned.key)
-    models.bring(files[1])
+    models.bring(chosen(files[1]))
     models.unload()
     assert models.loaded() == ("a",)
     assert torch.equal(picture(pinned), before)
@@ -84,23 +85,23 @@ def test_a_pinned_model_stays_whatever_the_budget(files: list[FileRef]) -> None:
 def test_only_loaded_models_can_be_pinned(files: list[FileRef]) -> None:
     models = manager()
     with pytest.raises(KeyError):
-        models.pin(models.key(files[0]))
+        models.pin(models.key(chosen(files[0])))
 
 
 def test_a_changed_file_is_loaded_anew(files: list[FileRef], tmp_path: Path) -> None:
     models = manager()
-    old = models.bring(files[0])
+    old = models.bring(chosen(files[0]))
     new = write_tiny_sd1(tmp_path / "new.part", seed=9)
     os.utime(new, ns=(1, old.backbone.key.mtime_ns + 1_000_000_000))
     new.replace(files[0].path)
-    brought = models.bring(files[0])
+    brought = models.bring(chosen(files[0]))
     assert brought.source == "file"
     assert models.loaded_bytes() == brought.backbone.weight_bytes
 
 
 def test_broken_files_leave_the_previous_model_usable(files: list[FileRef], tmp_path: Path) -> None:
     models = manager()
-    good = models.bring(files[0]).backbone
+    good = models.bring(chosen(files[0])).backbone
     before = picture(good)
     whole = Path(files[1].path).read_bytes()
     (tmp_path / "short.safetensors").write_bytes(whole[: len(whole) // 2])
@@ -110,20 +111,20 @@ def test_broken_files_leave_the_previous_model_usable(files: list[FileRef], tmp_
     save_file({"strange.weight": np.zeros((4, 4), np.float32)}, tmp_path / "foreign.safetensors")
     for name in ("short.safetensors", "text.safetensors", "empty.safetensors", "foreign.safetensors"):
         with pytest.raises(CheckpointError, match=name):
-            models.bring(ref(tmp_path / name))
+            models.bring(chosen(ref(tmp_path / name)))
     with pytest.raises(UnsafeCheckpoint, match="convert"):
-        models.bring(ref(tmp_path / "old.ckpt"))
+        models.bring(chosen(ref(tmp_path / "old.ckpt")))
     with pytest.raises(CheckpointMissing, match="gone"):
-        models.bring(ref(tmp_path / "gone.safetensors"))
+        models.bring(chosen(ref(tmp_path / "gone.safetensors")))
     with pytest.raises(CheckpointError, match="no VAE"):
-        models.bring(files[0], Separate(vae=ref(tmp_path / "foreign.safetensors")))
+        models.bring(chosen(files[0], Separate(vae=ref(tmp_path / "foreign.safetensors"))))
     assert models.loaded() == ("a",)
     assert torch.equal(picture(good), before)
 
 
 def test_the_choice_of_vae_makes_another_model(files: list[FileRef]) -> None:
     models = manager()
-    own, other = models.bring(files[0]), models.bring(files[0], Separate(vae=files[1]))
+    own, other = models.bring(chosen(files[0])), models.bring(chosen(files[0], Separate(vae=files[1])))
     assert other.source == "file"
     assert own.backbone.key != other.backbone.key
     assert not torch.equal(picture(own.backbone), picture(other.backbone))
@@ -132,16 +133,16 @@ def test_the_choice_of_vae_makes_another_model(files: list[FileRef]) -> None:
 
 def test_new_options_move_models_or_change_nothing(files: list[FileRef]) -> None:
     models = manager()
-    models.bring(files[0])
+    models.bring(chosen(files[0]))
     with pytest.raises(SetupError):
         models.configure(EngineOptions(device="cuda"))
     models.configure(EngineOptions(device="cpu", preview_ms=7))
     assert models.loaded() == ("a",)
     models.configure(EngineOptions(device="cpu", dtype="bfloat16"))
     assert models.loaded() == ()
-    assert models.bring(files[0]).backbone.key.dtype == "bfloat16"
+    assert models.bring(chosen(files[0])).backbone.key.dtype == "bfloat16"
     models.configure(EngineOptions(device="cpu", dtype="bfloat16", cache_bytes=0))
-    models.bring(files[1])
+    models.bring(chosen(files[1]))
     assert models.loaded() == ("b",)
 
 
@@ -156,12 +157,12 @@ def test_without_memory_others_go_before_it_fails(files: list[FileRef]) -> None:
         return real.kinds["sd1"].load(info, separate, placement)
 
     models = manager(loaders=Loaders(families=real.families, kinds={"sd1": BackboneKind(name="sd1", load=load)}))
-    models.bring(files[0])
-    models.bring(files[1])
+    models.bring(chosen(files[0]))
+    models.bring(chosen(files[1]))
     assert attempts == ["a", "b", "b"]
     assert models.loaded() == ("b",)
     with pytest.raises(OutOfMemory, match="lowvram"):
-        models.bring(files[2])
+        models.bring(chosen(files[2]))
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ def test_other_errors_of_a_loader_are_not_taken_for_lack_of_memory(files: list[F
 
     kinds = {"sd1": BackboneKind(name="sd1", load=load)}
     with pytest.raises(RuntimeError, match="a mistake"):
-        manager(loaders=Loaders(kinds=kinds)).bring(files[0])
+        manager(loaders=Loaders(kinds=kinds)).bring(chosen(files[0]))
 
 
 @pytest.mark.skipif(not hasattr(psutil.Process().memory_full_info(), "uss"), reason="the system does not tell")
@@ -198,7 +199,7 @@ def test_twenty_swaps_give_their_memory_back(tmp_path: Path) -> None:
     models = manager(cache_bytes=1)
     taken = []
     for swap in range(20):
-        brought = models.bring(ref(paths[swap % 2]))
+        brought = models.bring(chosen(ref(paths[swap % 2])))
         assert brought.backbone.weight_bytes > 100_000_000
         taken.append(anonymous_bytes())
     assert max(taken[3:]) <= taken[2] * 1.03

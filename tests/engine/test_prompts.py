@@ -12,6 +12,7 @@ from modules.core.job import Started
 from modules.diffusion.noise import PictureNoise
 from tests.engine.small import Bench, SmallBackbone, SmallManager, bench, plan
 from tests.engine.test_engine import latents_of
+from tests.passes import denoise, encoded
 
 
 def seen(texts: tuple[str, ...], *, weight: float = 1.0, **values: Any) -> list[str]:
@@ -21,7 +22,7 @@ def seen(texts: tuple[str, ...], *, weight: float = 1.0, **values: Any) -> list[
     b.engine.submit("j", plan(cfg_scale=1.0, **values))
     b.run()
     model = _model(b)
-    known = {text: model.encode([text], 1)[0][0] for text in texts}
+    known = {text: encoded(model, [text], 1)[0][0] for text in texts}
     return [next(text for text, encoded in known.items() if torch.equal(encoded, each)) for each in passes]
 
 
@@ -55,7 +56,7 @@ def test_the_negative_prompt_has_stages_too() -> None:
     b.engine.submit("j", plan(prompt="p", negative_prompt="[m:n:1]", steps=4))
     b.run()
     model = _model(b)
-    known = {text: model.encode([text], 1)[0][0] for text in "mn"}
+    known = {text: encoded(model, [text], 1)[0][0] for text in "mn"}
     assert ["m" if torch.equal(each, known["m"]) else "n" for each in passes] == ["m", "m", "n", "n"]
     assert torch.equal(passes[-1], known["n"])
 
@@ -81,7 +82,7 @@ def test_and_is_the_weighted_sum_of_its_prompts(prompt: str) -> None:
     x = PictureNoise(9, (1, 4, 8, 8), started.sigmas).initial() * sigma
 
     def answer(text: str) -> Tensor:
-        return model.denoise(x, torch.tensor([sigma]), model.encode([text], 1)[0])
+        return denoise(model, x, torch.tensor([sigma]), encoded(model, [text], 1)[0])
 
     uncond = answer("bad")
     wanted = uncond.clone()

@@ -21,8 +21,8 @@ def test_long_texts_push_out_older_ones_and_are_not_kept_beyond_the_capacity() -
         texts.answer(backbone, Encode(KEY, (text,)))
     assert backbone.encoded == ["a", "a", "b", "c"]  # the first by hand; "b" has gone, "a" was used since
     first, second = texts.answer(backbone, Encode(KEY, (long, "a")))
-    assert first.shape[1] == 4 * 77
-    assert torch.equal(second, short)
+    assert first.length == 4 * 77
+    assert torch.equal(second.tokens, short.tokens)
     texts.answer(backbone, Encode(KEY, (long,)))
     assert backbone.encoded.count(long) == 2
     assert backbone.encoded.count("a") == 2

@@ -17,7 +17,7 @@ from modules import guidance
 from modules.core.errors import RequestError
 from modules.core.guidance import Call, ClassifierFree, Guidance, GuidanceKind, Guided, compose
 from modules.core.guidance_text import guidance_fields, read_guidance
-from modules.core.operations import ModelKey, Row
+from modules.core.operations import ModelKey, Row, Text
 from modules.core.sampling import Query
 
 KINDS = guidance.registry()
@@ -35,13 +35,15 @@ def latent(seed: int) -> Tensor:
 
 
 def call(*weights: float, scale: float = 7.0, evaluation: int = 3, evaluations: int = 10) -> Call:
-    texts = tuple((text(n), weight) for n, weight in enumerate(weights or (1.0,)))
-    return Call(model=KEY, texts=texts, negative=text(99), scale=scale, evaluation=evaluation, evaluations=evaluations)
+    texts = tuple((Text(text(n)), weight) for n, weight in enumerate(weights or (1.0,)))
+    return Call(
+        model=KEY, texts=texts, negative=Text(text(99)), scale=scale, evaluation=evaluation, evaluations=evaluations
+    )
 
 
 def predicted(row: Row) -> Tensor:
     """A stand-in for a model: depends on everything in a row."""
-    level = row.text.mean() + (0.3 if row.perturbed else 0.0)
+    level = row.text.tokens.mean() + (0.3 if row.perturbed else 0.0)
     return torch.tanh(row.x * level) + level * row.x.roll(1, -1) / (1 + row.sigma)
 
 
