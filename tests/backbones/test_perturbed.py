@@ -30,7 +30,7 @@ def inputs(model: Sd1, rows: int) -> tuple[Tensor, Tensor, Tensor]:
 def test_it_is_diffusers(model: Sd1) -> None:
     x, sigmas, text = inputs(model, 4)
     found = denoise(model, x, sigmas, text, perturbed=(False, False, True, True))
-    layer: Any = model._networks.unet.get_submodule("mid_block.attentions.0.transformer_blocks.0.attn1")
+    layer: Any = model._unet.get_submodule("mid_block.attentions.0.transformer_blocks.0.attn1")
     usual = layer.processor
     layer.processor = PAGIdentitySelfAttnProcessor2_0()  # perturbs the second half
     wanted = denoise(model, x, sigmas, text)
@@ -52,7 +52,7 @@ def test_each_row_is_as_it_is_alone(model: Sd1, flags: tuple[bool, ...]) -> None
 
 def test_everything_is_as_before_afterwards(model: Sd1) -> None:
     x, sigmas, text = inputs(model, 2)
-    unet = model._networks.unet
+    unet = model._unet
     before, answer = dict(unet.attn_processors), denoise(model, x, sigmas, text)
     denoise(model, x, sigmas, text, perturbed=(True, False))
     with pytest.raises(RuntimeError, match="on purpose"), perturbed_attention(unet.mid_block, (True,)):
@@ -67,7 +67,7 @@ def test_a_model_without_self_attention_says_so() -> None:
 
 
 def test_only_the_middle_block_is_perturbed(model: Sd1) -> None:
-    unet = model._networks.unet
+    unet = model._unet
     before = dict(unet.attn_processors)
     with perturbed_attention(unet.mid_block, (True,)):
         changed = [name for name, processor in unet.attn_processors.items() if processor is not before[name]]

@@ -283,11 +283,10 @@ def test_a_separate_vae_replaces_the_models_own(tmp_path: Path) -> None:
 
 def test_weights_are_views_of_the_file_and_nothing_is_left_on_meta(tmp_path: Path) -> None:
     model = load_sd1(describe(write_tiny_sd1(tmp_path / "a.safetensors")), None, FP32)
-    networks = model._networks
-    for part in (networks.unet, networks.text, networks.vae):
+    for part in (model._unet, model._text, model._autoencoder.vae):
         assert not any(value.is_meta for value in (*part.parameters(), *part.buffers()))
         assert not any(value.requires_grad for value in part.parameters())
-    begins = [value.data_ptr() for value in networks.unet.parameters()]
+    begins = [value.data_ptr() for value in model._unet.parameters()]
     assert max(begins) - min(begins) < Path(model.info.path).stat().st_size  # one map, not a copy each
 
 
@@ -316,7 +315,7 @@ def test_nan_passes_through_decoding(starter: Sd1) -> None:
 
 def test_an_overflow_while_decoding_is_no_white_picture(tmp_path: Path) -> None:
     model = load_sd1(describe(write_tiny_sd1(tmp_path / "a.safetensors")), None, FP32)
-    network: Any = model._networks.vae  # its last layer overflows, which no later one turns into NaN
+    network: Any = model._autoencoder.vae  # its last layer overflows, which no later one turns into NaN
     network.decoder.conv_out.bias = torch.nn.Parameter(torch.full((3,), float("inf")), requires_grad=False)
     assert not model.decode(torch.zeros(1, 4, 8, 8)).isfinite().any()
 

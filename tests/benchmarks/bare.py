@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from modules.backbones.sd1 import Networks, Sd1
+from modules.backbones.sd1 import Sd1
 from modules.prompting.clip import ClipTokenizer
 
 
@@ -21,7 +21,7 @@ class Bare:
 
     def __init__(self, model: Sd1, tokenizer: ClipTokenizer) -> None:
         self._model, self._tokenizer = model, tokenizer
-        self.networks: Networks = model._networks
+        self.unet, self.text, self.vae = model._unet, model._text, model._autoencoder.vae
 
     @torch.inference_mode()
     def pictures(
@@ -32,8 +32,8 @@ class Bare:
         shape = (1, self._model.latent_channels, side // downscale, side // downscale)
         noise = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
         x = self.sampled(noise.to(place.unet_device), self.encoded(text, negative, len(seeds)), sigmas, cfg_scale)
-        scaled = (x / float(self.networks.vae.config.scaling_factor)).to(place.vae_device, place.vae_dtype)
-        decoded = self.networks.vae.decode(scaled, return_dict=False)[0]
+        scaled = (x / float(self.vae.config.scaling_factor)).to(place.vae_device, place.vae_dtype)
+        decoded = self.vae.decode(scaled, return_dict=False)[0]
         rgb = (decoded.float() / 2 + 0.5).clamp(0, 1)
         pixels: Tensor = (rgb * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
         return pixels
@@ -45,7 +45,7 @@ class Bare:
         for prompt in (text, negative):
             (chunk,) = self._tokenizer.chunks(prompt)
             ids = torch.tensor([chunk.ids], device=place.text_device)
-            hidden = self.networks.text(input_ids=ids).last_hidden_state
+            hidden = self.text(input_ids=ids).last_hidden_state
             found.append(hidden.to(place.unet_device, place.dtype).repeat(count, 1, 1))
         return torch.cat(found)
 
@@ -56,7 +56,7 @@ class Bare:
         for sigma, sigma_next in pairwise(sigmas):
             scaled = (torch.cat((x, x)) / (sigma**2 + 1) ** 0.5).to(dtype)
             time = torch.full((len(scaled),), levels.timestep(sigma), device=x.device)
-            output = self.networks.unet(scaled, time, encoder_hidden_states=text, return_dict=False)[0].float()
+            output = self.unet(scaled, time, encoder_hidden_states=text, return_dict=False)[0].float()
             with_text, without = output.chunk(2)
             x = x + (sigma_next - sigma) * (without + cfg_scale * (with_text - without))
         return x

@@ -77,7 +77,7 @@ def main() -> None:
         engine = InlineEngine(EngineOptions(device="cuda", max_batch_rows=2 * max(options.batches)))
         for compiled in (False, True):
             if compiled:
-                engine.backbone(file)._networks.unet.compile()  # in place: the engine holds this very module
+                engine.backbone(file)._unet.compile()  # in place: the engine holds this very module
             for batch in options.batches:
                 race = Race(engine, file, side=options.size, steps=options.steps, batch=batch)
                 bare, ours, error = race.compare(options.runs)

@@ -1,0 +1,119 @@
+"""KL autoencoders: latents to pictures and back, whatever the family that they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from torch.nn import functional
+
+from modules.backbones.offload import OneAtATime
+from modules.backbones.placing import home, put
+from modules.backbones.seamless import seamless as wrapping
+from modules.backbones.weights import fill, map_tensors, skeleton
+from modules.core.checkpoint import ModelInfo, read_header
+from modules.diffusion.backbone import Placement
+from modules.families.layouts.parts import VAE, Parts, sort_parts, vae_parts
+
+TILE = 64  # latent pixels: 512 x 512 picture pixels, which any KL autoencoder is made for
+SMALLEST_TILE = 16
+MARGIN = 8  # latent pixels of the opposite side around a seamless picture that is decoded in tiles
+
+
+class Autoencoder:
+    """A loaded KL autoencoder. A latent z is stored as (z - shift) * scaling, with about unit variance.
+
+    scaling, shift: the family's, unless the file's own configuration says otherwise. load(placement): loads it once
+    more, for the retry in float32.
+    """
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        placement: Placement,
+        *,
+        scaling: float,
+        shift: float = 0.0,
+        load: Callable[[Placement], AutoencoderKL],
+        turns: OneAtATime | None = None,
+    ) -> None:
+        self.vae = vae
+        self.channels = int(vae.config.latent_channels)
+        self.downscale = 2 ** (len(vae.config.block_out_channels) - 1)
+        self._placement, self._load, self._turns = placement, load, turns
+        self._scaling, self._shift = scaling, shift
+        self._exact: AutoencoderKL | None = None
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """What is loaded of it."""
+        return [self.vae] if self._exact is None else [self.vae, self._exact]
+
+    @torch.inference_mode()
+    def encode(self, picture: Tensor) -> Tensor:
+        """The posterior's mean, (N, C, H / downscale, W / downscale) float32, of (N, 3, H, W) in 0..1."""
+        pixels = (picture * 2 - 1).to(device=self._placement.vae_device, dtype=self._placement.vae_dtype)
+        mean: Tensor = self.vae.encode(pixels, return_dict=False)[0].mean
+        return (mean.float() - self._shift) * self._scaling
+
+    @torch.inference_mode()
+    def decode(self, latent: Tensor, *, fp32: bool = False, tiled: bool = False, seamless: bool = False) -> Tensor:
+        """Decode (N, C, H, W) float32 latents to (N, 3, H * downscale, W * downscale) float32 in 0..1, on the VAE's
+        device; what is not finite stays so. tiled: in overlapping tiles of at most TILE latent pixels and half the
+        longer side. seamless: the picture goes on over its edges.
+        """
+        if seamless and tiled:  # a tile's own edges are not the picture's: those are decoded with a margin instead
+            rgb = self.decode(functional.pad(latent, (MARGIN,) * 4, mode="circular"), fp32=fp32, tiled=True)
+            cut = slice(MARGIN * self.downscale, -MARGIN * self.downscale)
+            return rgb[:, :, cut, cut]
+        vae = self._chosen(fp32)
+        dtype = torch.float32 if fp32 else self._placement.vae_dtype
+        unscaled = latent.float() / self._scaling + self._shift
+        with self._tiling(vae, latent) if tiled else wrapping(vae, seamless):
+            scaled = unscaled.to(device=self._placement.vae_device, dtype=dtype)
+            picture: Tensor = vae.decode(scaled, return_dict=False)[0]
+        rgb = picture.float() / 2 + 0.5
+        return torch.where(rgb.isfinite(), rgb.clamp(0, 1), rgb)  # infinity is an overflow, not white: it must be seen
+
+    def forget(self) -> None:
+        """Let go of what was loaded for a retry."""
+        self._exact = None
+
+    def _chosen(self, fp32: bool) -> AutoencoderKL:
+        if not fp32 or self._placement.vae_dtype == torch.float32:
+            return self.vae
+        if self._exact is None:
+            placement = replace(self._placement, vae_dtype=torch.float32)
+            self._exact = self._load(placement)
+            put(self._exact, self._placement.vae_device, placement, self._turns)
+        return self._exact
+
+    @contextmanager
+    def _tiling(self, vae: AutoencoderKL, latent: Tensor) -> Iterator[None]:
+        """Let the VAE decode in tiles for as long as the context lasts: diffusers' own tiling, with sides that fit.
+
+        A quarter of a tile overlaps its neighbour and is blended, so a side is a multiple of four.
+        """
+        before = vae.use_tiling, vae.tile_latent_min_size, vae.tile_sample_min_size
+        side = max(SMALLEST_TILE, min(TILE, max(latent.shape[-2:]) // 2 // 4 * 4))
+        vae.use_tiling, vae.tile_latent_min_size, vae.tile_sample_min_size = True, side, side * self.downscale
+        try:
+            yield
+        finally:
+            vae.use_tiling, vae.tile_latent_min_size, vae.tile_sample_min_size = before
+
+
+def load_vae(chosen: ModelInfo, alone: bool, placement: Placement) -> AutoencoderKL:
+    """The VAE of file `chosen`; alone: the file is taken as a VAE's, not as a checkpoint. Raises CheckpointError."""
+    header = read_header(Path(chosen.path))
+    parts: Parts = vae_parts(header) if alone else sort_parts(header)
+    vae = skeleton(AutoencoderKL, chosen.config[VAE], lambda config: AutoencoderKL(**config))
+    tensors = map_tensors(chosen, parts.vae.values())
+    where, source = home(placement.vae_device, placement), Path(chosen.path).name
+    fill(vae, tensors, names=parts.vae, device=where, dtype=placement.vae_dtype, source=source)
+    return vae

@@ -1,0 +1,65 @@
+"""What all loaded models have in common, whatever their family."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from modules.backbones.autoencoder import Autoencoder
+from modules.backbones.offload import OneAtATime, release
+from modules.backbones.weights import weight_bytes
+from modules.core.checkpoint import ModelInfo, Separate
+from modules.core.operations import ModelKey
+from modules.diffusion.backbone import Placement
+
+
+class Loaded:
+    """A model's identity, its VAE and its end; families add how they read texts and predict.
+
+    networks: everything that holds weights, the VAE aside.
+    """
+
+    def __init__(
+        self,
+        info: ModelInfo,
+        separate: Separate[ModelInfo],
+        placement: Placement,
+        *,
+        networks: Sequence[nn.Module],
+        autoencoder: Autoencoder,
+        turns: OneAtATime | None = None,
+    ) -> None:
+        self.info, self.placement = info, placement
+        self.key = model_key(info, separate, placement)
+        self.latent_channels, self.downscale = autoencoder.channels, autoencoder.downscale
+        self.weight_bytes = weight_bytes(*networks, *autoencoder.modules)
+        self._separate, self._turns = separate, turns
+        self._parts: list[nn.Module] = list(networks)
+        self._autoencoder = autoencoder
+
+    def encode_picture(self, picture: Tensor) -> Tensor:
+        """See `Backbone` and `Autoencoder.encode`."""
+        return self._autoencoder.encode(picture)
+
+    def decode(self, latent: Tensor, *, fp32: bool = False, tiled: bool = False, seamless: bool = False) -> Tensor:
+        """See `Backbone` and `Autoencoder.decode`."""
+        return self._autoencoder.decode(latent, fp32=fp32, tiled=tiled, seamless=seamless)
+
+    def close(self) -> None:
+        """Drop the weights. The object is not used afterwards."""
+        parts = [*self._parts, *self._autoencoder.modules]
+        self._parts.clear()
+        if self._turns:
+            self._turns.clear()
+        for part in parts:
+            release(part)
+            part.to("meta")
+        self._autoencoder.forget()
+
+
+def model_key(info: ModelInfo, separate: Separate[ModelInfo], placement: Placement) -> ModelKey:
+    """The key under which a loaded model is known."""
+    dtype = str(placement.dtype).removeprefix("torch.")
+    parts = {name: part.path for name, part in separate.named}
+    return ModelKey(info.path, info.mtime_ns, dtype=dtype, **parts)

@@ -1,0 +1,39 @@
+"""Where the parts of a model are kept, and how they come to where they compute."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from modules.backbones.offload import OneAtATime, by_layer
+from modules.backbones.wide_conv import widen
+from modules.diffusion.backbone import Placement
+
+
+def home(device: torch.device, placement: Placement) -> torch.device:
+    """Where weights are kept: with less than all of the model on the device, on the CPU, whence they are brought."""
+    return device if placement.vram == "normal" else torch.device("cpu")
+
+
+def text_dtype(placement: Placement) -> torch.dtype:
+    """What a text encoder computes in: there is no float16 on a CPU."""
+    slow = placement.text_device.type == "cpu" and placement.dtype == torch.float16
+    return torch.float32 if slow else placement.dtype
+
+
+def turns_of(placement: Placement) -> OneAtATime | None:
+    """Who takes turns on the device, where placement says so."""
+    return OneAtATime(placement.device) if placement.vram == "medium" else None
+
+
+def put(part: nn.Module, device: torch.device, placement: Placement, turns: OneAtATime | None) -> None:
+    """Make a filled part ready to compute on `device`."""
+    if device.type == "cpu":
+        widen(part)
+        return
+    if placement.vram == "normal":
+        return
+    if turns:
+        turns.add(part)
+    else:
+        by_layer(part, device)
