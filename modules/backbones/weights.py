@@ -1,9 +1,10 @@
-"""From a safetensors file to a filled model: memory-mapped tensors, an empty skeleton, and assignment.
+"""From a model file to a filled model: memory-mapped tensors, an empty skeleton, and assignment.
 
 The skeleton is made on the meta device through accelerate, so nothing is allocated or initialised; each parameter then
-becomes a view of the mapped file. Where file and compute dtype (or device) agree with the CPU's, no byte is copied
-and no page is read before the first forward pass. A file must not be overwritten in place while it is mapped: write a
-new one and rename it, as every downloader does; the model manager notices the change by modification time.
+becomes a view of the mapped file, or a part of one. Where file and compute dtype (or device) agree with the CPU's, no
+byte is copied and no page is read before the first forward pass. Linear layers whose weights are packed in the file
+keep them packed. A file must not be overwritten in place while it is mapped: write a new one and rename it, as every
+downloader does; the model manager notices the change by modification time.
 """
 
 from __future__ import annotations
@@ -11,20 +12,31 @@ from __future__ import annotations
 import copy
 import functools
 import json
-import os
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from accelerate import init_empty_weights
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from modules.core.checkpoint import ModelInfo, unreadable
+from modules.backbones.packed.values import Packed
+from modules.backbones.parameters import (
+    Places,
+    Storage,
+    check_shape,
+    cut,
+    kept_packed,
+    linear_layers,
+    never_rounded,
+    put_packed,
+)
+from modules.backbones.sources import map_tensors, read_described
+from modules.core.checkpoint import Names, Source
 from modules.core.errors import CorruptCheckpoint
+from modules.diffusion.arena import Arena
+
+__all__ = ["Storage", "fill", "map_tensors", "read_described", "skeleton", "weight_bytes"]
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -68,56 +80,60 @@ def _kept(kind: str, config: str, builder: _Builder) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def map_tensors(info: ModelInfo, names: Iterable[str]) -> dict[str, Tensor]:
-    """Memory-map the named tensors of a file; no page is read.
-
-    Raises CheckpointMissing, or CorruptCheckpoint when the file is damaged or is not the one that `info` describes.
-    """
-    path = Path(info.path)
-    try:
-        before = os.stat(path)
-        if info.mtime_ns and (before.st_mtime_ns, before.st_size) != (info.mtime_ns, info.size):
-            raise CorruptCheckpoint(f"{path.name} was changed while it was being read.", hint="Try again.")
-        with ExitStack() as stack:
-            file = stack.enter_context(safe_open(str(path), framework="pt", device="cpu"))
-            return {name: file.get_tensor(name) for name in names}
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except SafetensorError as error:
-        raise CorruptCheckpoint(f"{path.name} cannot be read: {error}", hint="Download it again.") from error
-
-
 def fill(
     model: nn.Module,
-    tensors: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor | Packed],
     *,
-    names: Mapping[str, str],
+    names: Names,
     device: torch.device,
     dtype: torch.dtype,
     source: str,
+    storage: Storage = "file",
+    arena: Arena | None = None,
 ) -> None:
-    """Give every parameter of `model` its tensor. names: parameter name -> name in `tensors`; source: the file's name.
+    """Give every parameter of `model` its tensor, on `device`, to compute in `dtype`.
+
+    names: parameter name -> tensor of the file, or a part of one, or one turned around; tensors: what `map_tensors`
+    makes of its values. source: the file's name, for messages. storage: see `Storage`. arena: the memory for what
+    cannot stay in the mapped file (another dtype, halves that change places), and for the buffers on the way to a
+    device; without one, memory is fresh. On the CPU, what has the dtype already is a view of the file, rows and
+    transposed ones as well.
 
     Raises CorruptCheckpoint naming parameters without a tensor, tensors without a parameter, and wrong shapes.
     """
     wanted = model.state_dict()
-    missing = sorted(set(wanted) - set(names))
-    unknown = sorted(names[name] for name in set(names) - set(wanted))
+    table = {name: Source(value) if isinstance(value, str) else value for name, value in names.items()}
+    missing = sorted(set(wanted) - set(table))
+    unknown = sorted(table[name].name for name in set(table) - set(wanted))
     if missing or unknown:
         what = [f"missing: {_few(missing)}"] * bool(missing) + [f"unknown: {_few(unknown)}"] * bool(unknown)
         raise CorruptCheckpoint(f"{source} does not fit its own dimensions; {'; '.join(what)}.")
-    state = {}
+    places = Places(device, dtype, arena)
+    layers = {} if storage == "compute" else linear_layers(model)
+    keep_whole = never_rounded(model) if storage == "fp8" else None
+    state: dict[str, Tensor] = {}
+    placed: dict[Source, Tensor] = {}  # tied weights are one tensor
     for name, empty in wanted.items():
-        tensor = tensors[names[name]]
-        if tensor.shape != empty.shape:
-            if tensor.numel() != empty.numel() or _squeezed(tensor) != _squeezed(empty):
-                raise CorruptCheckpoint(
-                    f"{source}: {names[name]} has the shape {list(tensor.shape)} where {list(empty.shape)} belongs."
-                )
-            tensor = tensor.reshape(empty.shape)  # a 1 x 1 convolution that diffusers keeps as a linear layer
-        state[name] = tensor.to(device=device, dtype=dtype)
+        part, shape = table[name], tuple(empty.shape)
+        value = cut(tensors[part.name], part, places, source)
+        check_shape(value, shape, f"{source}: {part.name}")
+        layer = name.removesuffix(".weight")
+        if layer != name and layer in layers:
+            packed = kept_packed(layers[layer], layer, value, keep_whole, places)
+            if packed:
+                state |= put_packed(model, layer, packed, dtype)
+                continue
+        if part not in placed:
+            placed[part] = places.values(value)
+        state[name] = placed[part].reshape(shape)
+    places.finish()
     model.load_state_dict(state, strict=True, assign=True)
     model.requires_grad_(False)
+    _check_filled(model, device, source)
+
+
+def _check_filled(model: nn.Module, device: torch.device, source: str) -> None:
+    """Bring buffers to the device; raise CorruptCheckpoint where something has no values."""
     on_meta = [name for name, value in (*model.named_parameters(), *model.named_buffers()) if value.is_meta]
     if on_meta:
         raise CorruptCheckpoint(f"{source} left {_few(on_meta)} without weights.")
@@ -128,13 +144,10 @@ def fill(
 
 
 def weight_bytes(*models: nn.Module) -> int:
-    """Bytes of all parameters and buffers."""
+    """Bytes of all parameters and buffers, as they are kept; what several of them look at counts once."""
     values = (value for model in models for value in (*model.parameters(), *model.buffers()))
-    return sum(value.numel() * value.element_size() for value in values)
-
-
-def _squeezed(tensor: Tensor) -> list[int]:
-    return [side for side in tensor.shape if side != 1]
+    sizes = {(value.device, value.data_ptr() or id(value), value.shape): value.nbytes for value in values}
+    return sum(sizes.values())
 
 
 def _few(names: list[str]) -> str:
