@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
@@ -15,8 +14,9 @@ from torch.nn import functional
 from modules.backbones.offload import OneAtATime
 from modules.backbones.placing import home, put
 from modules.backbones.seamless import seamless as wrapping
-from modules.backbones.weights import fill, map_tensors, skeleton
-from modules.core.checkpoint import ModelInfo, read_header
+from modules.backbones.weights import fill, map_tensors, read_described, skeleton
+from modules.core.checkpoint import ModelInfo
+from modules.diffusion.arena import Arena
 from modules.diffusion.backbone import Placement
 from modules.families.layouts.parts import VAE, Parts, sort_parts, vae_parts
 
@@ -108,12 +108,12 @@ class Autoencoder:
             vae.use_tiling, vae.tile_latent_min_size, vae.tile_sample_min_size = before
 
 
-def load_vae(chosen: ModelInfo, alone: bool, placement: Placement) -> AutoencoderKL:
+def load_vae(chosen: ModelInfo, alone: bool, placement: Placement, arena: Arena | None = None) -> AutoencoderKL:
     """The VAE of file `chosen`; alone: the file is taken as a VAE's, not as a checkpoint. Raises CheckpointError."""
-    header = read_header(Path(chosen.path))
+    header = read_described(chosen)
     parts: Parts = vae_parts(header) if alone else sort_parts(header)
     vae = skeleton(AutoencoderKL, chosen.config[VAE], lambda config: AutoencoderKL(**config))
-    tensors = map_tensors(chosen, parts.vae.values())
-    where, source = home(placement.vae_device, placement), Path(chosen.path).name
-    fill(vae, tensors, names=parts.vae, device=where, dtype=placement.vae_dtype, source=source)
+    tensors = map_tensors(header, parts.vae.values())
+    where, dtype = home(placement.vae_device, placement), placement.vae_dtype
+    fill(vae, tensors, names=parts.vae, device=where, dtype=dtype, source=header.path.name, arena=arena)
     return vae

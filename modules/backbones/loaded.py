@@ -11,13 +11,14 @@ from modules.backbones.offload import OneAtATime, release
 from modules.backbones.weights import weight_bytes
 from modules.core.checkpoint import ModelInfo, Separate
 from modules.core.operations import ModelKey
+from modules.diffusion.arena import Arena
 from modules.diffusion.backbone import Placement
 
 
 class Loaded:
     """A model's identity, its VAE and its end; families add how they read texts and predict.
 
-    networks: everything that holds weights, the VAE aside.
+    networks: everything that holds weights, the VAE aside. arena: the memory in which some of these are.
     """
 
     def __init__(
@@ -29,12 +30,13 @@ class Loaded:
         networks: Sequence[nn.Module],
         autoencoder: Autoencoder,
         turns: OneAtATime | None = None,
+        arena: Arena | None = None,
     ) -> None:
         self.info, self.placement = info, placement
         self.key = model_key(info, separate, placement)
         self.latent_channels, self.downscale = autoencoder.channels, autoencoder.downscale
         self.weight_bytes = weight_bytes(*networks, *autoencoder.modules)
-        self._separate, self._turns = separate, turns
+        self._separate, self._turns, self._arena = separate, turns, arena
         self._parts: list[nn.Module] = list(networks)
         self._autoencoder = autoencoder
 
@@ -56,6 +58,8 @@ class Loaded:
             release(part)
             part.to("meta")
         self._autoencoder.forget()
+        if self._arena:
+            self._arena.close()
 
 
 def model_key(info: ModelInfo, separate: Separate[ModelInfo], placement: Placement) -> ModelKey:

@@ -7,6 +7,7 @@ from torch import nn
 
 from modules.backbones.offload import OneAtATime, by_layer
 from modules.backbones.wide_conv import widen
+from modules.diffusion.arena import Arena
 from modules.diffusion.backbone import Placement
 
 
@@ -19,6 +20,11 @@ def text_dtype(placement: Placement) -> torch.dtype:
     """What a text encoder computes in: there is no float16 on a CPU."""
     slow = placement.text_device.type == "cpu" and placement.dtype == torch.float16
     return torch.float32 if slow else placement.dtype
+
+
+def arena_of(placement: Placement) -> Arena | None:
+    """Where a model's weights go that cannot stay in its file: one for each model, which `Loaded.close` gives back."""
+    return Arena(placement.pool) if placement.pool else None
 
 
 def turns_of(placement: Placement) -> OneAtATime | None:

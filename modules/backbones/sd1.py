@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -19,14 +18,15 @@ from modules.backbones.autoencoder import Autoencoder, load_vae
 from modules.backbones.loaded import Loaded
 from modules.backbones.offload import OneAtATime
 from modules.backbones.perturbed import perturbed_attention
-from modules.backbones.placing import home, put, text_dtype, turns_of
+from modules.backbones.placing import arena_of, home, put, text_dtype, turns_of
 from modules.backbones.seamless import seamless as wrapping
-from modules.backbones.weights import fill, map_tensors, skeleton
-from modules.core.checkpoint import ModelInfo, Separate, read_header
+from modules.backbones.weights import fill, map_tensors, read_described, skeleton
+from modules.core.checkpoint import ModelInfo, Separate
 from modules.core.errors import RequestError, UnsupportedCheckpoint
 from modules.core.generation import Emphasis
 from modules.core.operations import Text
 from modules.core.sampling import NoiseLevels
+from modules.diffusion.arena import Arena
 from modules.diffusion.backbone import Batch, Placement, backbone
 from modules.diffusion.parameterisation import scale_input, to_denoised
 from modules.families.layouts.parts import TEXT, UNET, VAE, sort_parts, text_parts
@@ -58,9 +58,12 @@ class Sd1(Loaded):
         text: CLIPTextModel,
         autoencoder: Autoencoder,
         turns: OneAtATime | None = None,
+        arena: Arena | None = None,
         tokenizer: Chunker | None = None,
     ) -> None:
-        super().__init__(info, separate, placement, networks=(unet, text), autoencoder=autoencoder, turns=turns)
+        super().__init__(
+            info, separate, placement, networks=(unet, text), autoencoder=autoencoder, turns=turns, arena=arena
+        )
         self._levels = replace(NoiseLevels.scaled_linear(), prediction=info.prediction, family="sd1")
         self._unet, self._text = unet, text
         self._tokenizer = tokenizer or clip_tokenizer()
@@ -161,21 +164,25 @@ def load_sd1(
     separate = separate or Separate()
     text_info = separate.text_encoder or info
     _check_parts(info, separate)
-    parts = sort_parts(read_header(Path(info.path)))
+    header, arena = read_described(info), arena_of(placement)
+    names = sort_parts(header).unet
     unet = skeleton(UNet2DConditionModel, info.config[UNET], lambda config: UNet2DConditionModel(**config))
-    tensors, where = map_tensors(info, parts.unet.values()), home(placement.unet_device, placement)
-    fill(unet, tensors, names=parts.unet, device=where, dtype=placement.dtype, source=Path(info.path).name)
-    text = _load_text(text_info, separate.text_encoder is not None, placement)
+    fill(
+        unet, map_tensors(header, names.values()), names=names, device=home(placement.unet_device, placement),
+        dtype=placement.dtype, source=header.path.name, storage=placement.storage, arena=arena,
+    )  # fmt: skip
+    text = _load_text(text_info, separate.text_encoder is not None, placement, arena)
     turns = turns_of(placement)
-    load = partial(load_vae, separate.vae or info, separate.vae is not None)
+    load = partial(load_vae, separate.vae or info, separate.vae is not None, arena=arena)
     vae = load(placement)
     scaling = float(vae.config.scaling_factor)
     for part, device in ((text, placement.text_device), (unet, placement.unet_device), (vae, placement.vae_device)):
         put(part, device, placement, turns)
     autoencoder = Autoencoder(vae, placement, scaling=scaling, load=load, turns=turns)
     return Sd1(
-        info, separate, placement, unet=unet, text=text, autoencoder=autoencoder, turns=turns, tokenizer=tokenizer
-    )
+        info, separate, placement, unet=unet, text=text, autoencoder=autoencoder, turns=turns, arena=arena,
+        tokenizer=tokenizer,
+    )  # fmt: skip
 
 
 def _check_parts(info: ModelInfo, separate: Separate[ModelInfo]) -> None:
@@ -195,13 +202,14 @@ def _check_parts(info: ModelInfo, separate: Separate[ModelInfo]) -> None:
         )
 
 
-def _load_text(chosen: ModelInfo, alone: bool, placement: Placement) -> CLIPTextModel:
+def _load_text(chosen: ModelInfo, alone: bool, placement: Placement, arena: Arena | None) -> CLIPTextModel:
     """The text encoder of file `chosen`; alone: the file is taken as a text encoder's, not as a checkpoint."""
-    header = read_header(Path(chosen.path))
+    header = read_described(chosen)
     names = (text_parts(header) if alone else sort_parts(header)).text_encoder
     text = skeleton(CLIPTextModel, chosen.config[TEXT], lambda config: CLIPTextModel(CLIPTextConfig(**config)))
     core = getattr(text, "text_model", text)  # transformers < 5.6 keeps the layers one level down
-    dtype = text_dtype(placement)
-    where, source = home(placement.text_device, placement), Path(chosen.path).name
-    fill(core, map_tensors(chosen, names.values()), names=names, device=where, dtype=dtype, source=source)
+    fill(
+        core, map_tensors(header, names.values()), names=names, device=home(placement.text_device, placement),
+        dtype=text_dtype(placement), source=header.path.name, storage=placement.storage, arena=arena,
+    )  # fmt: skip
     return text

@@ -13,6 +13,7 @@ from modules.core.checkpoint import ModelInfo, Separate
 from modules.core.generation import Emphasis
 from modules.core.operations import ModelKey, Text
 from modules.core.sampling import NoiseLevels
+from modules.diffusion.arena import HostPool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,9 @@ class Placement:
 
     vram: "normal" keeps all parts on `device`; "medium" brings one part (text encoder, UNet, VAE) at a time; "low"
     brings the UNet block by block. *_device differ from `device` where --use-cpu says so.
+
+    storage: of the denoiser's and text encoders' linear layers: "file" as the file packs them, "compute" unpacked,
+    "fp8" rounded to 8 bits. pool: memory of the host that models use in turn; None takes fresh memory for each.
     """
 
     device: torch.device
@@ -30,6 +34,8 @@ class Placement:
     unet_device: torch.device
     vae_device: torch.device
     vram: Literal["normal", "medium", "low"] = "normal"
+    storage: Literal["file", "compute", "fp8"] = "file"
+    pool: HostPool | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
@@ -23,6 +24,7 @@ from modules.core.errors import CorruptCheckpoint, RequestError, UnsupportedChec
 from modules.core.family import Family, identify
 from modules.core.generation import Emphasis
 from modules.core.plugin import collect
+from modules.diffusion.arena import HostPool
 from modules.diffusion.backbone import Placement
 from modules.families.layouts.names import ema_names, unet_names, vae_names
 from modules.families.vae import identify_vae
@@ -347,3 +349,20 @@ def test_a_tiled_decode_is_near_to_the_whole_one_and_leaves_nothing_behind(start
     assert torch.equal(whole, starter.decode(latent))
     small = latent[:, :, :16, :16].contiguous()
     assert torch.equal(starter.decode(small, tiled=True), starter.decode(small))
+
+
+def test_a_swap_uses_the_memory_of_the_model_before(starter: Sd1) -> None:
+    """The starter's weights are float16, so in float32 each has to be converted."""
+    pool = HostPool(1 << 30)
+    placement = replace(FP32, pool=pool)
+    x, text = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(3)), encoded(starter, ["a cat"])[0]
+    expected = denoise(starter, x, torch.tensor([2.0]), text)
+    kept = []
+    for _ in range(3):
+        model = load_sd1(describe(STARTER), None, placement)
+        assert torch.equal(denoise(model, x, torch.tensor([2.0]), text), expected)
+        assert pool.free_bytes == 0
+        model.close()
+        kept.append(pool.free_bytes)
+    assert kept == [kept[0]] * 3
+    assert 0 < kept[0] < 1 << 30
