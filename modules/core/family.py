@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modules.core.checkpoint import Header, ModelInfo
-from modules.core.errors import CheckpointError, NotAMatch, UnsupportedCheckpoint
+from modules.core.errors import CheckpointError, NotAMatch, RequestError, UnsupportedCheckpoint
 
 Detect = Callable[[Header], ModelInfo]
 
@@ -34,7 +35,8 @@ class Family:
     parts: besides UNet or transformer; empty for what is no model.
     detect(header): the file's description; its `name` is the file's stem until the catalog knows better. Raises
     NotAMatch (not of this family) or CorruptCheckpoint (of this family, and damaged or incomplete; says what is
-    missing). rank: families are asked in this order, the most particular first.
+    missing). rank: families are asked in this order, the most particular first. predictions, variants: those that a
+    model of it can be, the usual one first; what is told of one file must be among them.
     """
 
     name: str
@@ -42,54 +44,112 @@ class Family:
     detect: Detect
     rank: int = 1000
     parts: tuple[Part, ...] = ()
+    predictions: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ("",)
 
 
-def family(name: str, *, label: str, rank: int = 1000, parts: tuple[Part, ...] = ()) -> Callable[[Detect], Family]:
+def family(
+    name: str,
+    *,
+    label: str,
+    rank: int = 1000,
+    parts: tuple[Part, ...] = (),
+    predictions: tuple[str, ...] = (),
+    variants: tuple[str, ...] = ("",),
+) -> Callable[[Detect], Family]:
     """Mark a detect function as a family."""
 
     def describe(detect: Detect) -> Family:
-        return Family(name=name, label=label, detect=detect, rank=rank, parts=parts)
+        return Family(
+            name=name, label=label, detect=detect, rank=rank, parts=parts, predictions=predictions, variants=variants
+        )
 
     return describe
 
 
-def recognise(header: Header, families: Mapping[str, Family]) -> ModelInfo:
-    """The description of a file that can be loaded.
+def recognise(
+    header: Header,
+    families: Mapping[str, Family],
+    *,
+    family: str = "",
+    prediction: str = "",
+    variant: str | None = None,
+) -> ModelInfo:
+    """The description of a file that can be loaded. family, prediction, variant: as what it is taken, see `identify`.
 
-    Raises CorruptCheckpoint, UnsupportedCheckpoint (the family is named) or NotAMatch (no family knows the file).
+    Raises CorruptCheckpoint, UnsupportedCheckpoint (the family is named), NotAMatch (no family knows the file, or the
+    one that was told does not), or RequestError where no file can be what was told.
     """
-    for kind in families.values():
+    for kind in _asked(families, family):
         try:
-            info = kind.detect(header)
-        except NotAMatch:
+            info = _taken_as(kind.detect(header), kind, prediction, variant)
+        except NotAMatch as error:
+            if family:
+                raise NotAMatch(f"{header.file_name} cannot be taken as {kind.label}: {error}") from error
             continue
         if not info.supported:
-            raise UnsupportedCheckpoint(f"{header.path.name}: {info.problem}")
+            raise UnsupportedCheckpoint(f"{header.file_name}: {info.problem}")
         return info
-    raise NotAMatch(f"{header.path.name}: {_unknown(header)}")
+    raise NotAMatch(f"{header.file_name}: {_unknown(header)}")
 
 
-def identify(header: Header, families: Mapping[str, Family]) -> ModelInfo:
-    """The description of any readable safetensors file; `supported` False and `problem` where it cannot be loaded."""
-    for kind in families.values():
+def identify(
+    header: Header,
+    families: Mapping[str, Family],
+    *,
+    family: str = "",
+    prediction: str = "",
+    variant: str | None = None,
+) -> ModelInfo:
+    """The description of any readable model file; `supported` False and `problem` where it cannot be loaded.
+
+    family, prediction, variant: what a person says the file is, against what its header tells; "", "" and None leave
+    it to the header. With a family that one alone is asked. Raises RequestError where no file can be what was told.
+    """
+    for kind in _asked(families, family):
         try:
-            return kind.detect(header)
-        except NotAMatch:
-            continue
+            return _taken_as(kind.detect(header), kind, prediction, variant)
+        except NotAMatch as error:
+            if family:
+                return foreign(header, kind.name, kind.label, f"this cannot be taken as {kind.label}: {error}")
         except CheckpointError as error:
             return foreign(header, kind.name, kind.label, str(error))
     return foreign(header, "unknown", "Unknown", _unknown(header))
 
 
-def foreign(header: Header, name: str, label: str, problem: str) -> ModelInfo:
+def _asked(families: Mapping[str, Family], name: str) -> tuple[Family, ...]:
+    if not name:
+        return tuple(families.values())
+    if name not in families or not families[name].predictions:
+        models = ", ".join(each for each, kind in families.items() if kind.predictions)
+        raise RequestError("family", f"there is no family {name!r}", accepted=models)
+    return (families[name],)
+
+
+def _taken_as(info: ModelInfo, kind: Family, prediction: str, variant: str | None) -> ModelInfo:
+    if prediction:
+        if prediction not in kind.predictions:
+            accepted = ", ".join(kind.predictions)
+            raise RequestError("prediction", f"{kind.label} has no {prediction!r}", accepted=accepted)
+        info = replace(info, prediction=prediction)
+    if variant is not None:
+        if variant not in kind.variants:
+            accepted = ", ".join(each or "an empty text (the plain model)" for each in kind.variants)
+            raise RequestError("variant", f"{kind.label} has no {variant!r}", accepted=accepted)
+        info = replace(info, variant=variant)
+    return info
+
+
+def foreign(header: Header, name: str, label: str, problem: str, *, variant: str = "") -> ModelInfo:
     """The description of a file that is recognised and cannot be loaded: `problem` says why."""
     return ModelInfo(
-        name=header.path.stem,
+        name=header.stem,
         path=str(header.path),
         family=name,
         label=label,
         supported=False,
         problem=problem,
+        variant=variant,
         components=(),
         size=header.size,
         mtime_ns=header.mtime_ns,
@@ -98,7 +158,28 @@ def foreign(header: Header, name: str, label: str, problem: str) -> ModelInfo:
 
 
 def _unknown(header: Header) -> str:
+    """What can be said of a file that no family knows: how its tensors are named, and how many begin so."""
     if not header.tensors:
         return "the file holds no tensors."
-    shown = ", ".join(sorted(header.tensors, key=len)[:3])
-    return f"this is no model that Inferenz knows. Its {len(header.tensors)} tensors are named like {shown}."
+    count = len(header.tensors)
+    groups = Counter(_group(name) for name in header.tensors)
+    first: dict[str, str] = {}
+    for name in sorted(header.tensors, key=len):
+        first.setdefault(_group(name), name)
+    common = groups.most_common(_GROUPS)
+    shown = ", ".join(f"{first[group]} ({times} under {group})" if times > 1 else group for group, times in common)
+    more = f" and {len(groups) - _GROUPS} more groups" if len(groups) > _GROUPS else ""
+    kind = "tensor is" if count == 1 else "tensors are"
+    return f"this is no model that Inferenz knows. Its {count:,} {kind} named like {shown}{more}."
+
+
+def _group(name: str) -> str:
+    """A tensor's name up to its first number, which stands for all: layers.0.wq -> layers.*; else in two steps."""
+    steps = name.split(".")
+    first = next((place for place, step in enumerate(steps) if step.isdigit()), None)
+    if first is not None:
+        return ".".join((*steps[:first], "*")) if first else ".".join(("*", *steps[1:2]))
+    return name if len(steps) <= 2 else ".".join((*steps[:2], "*"))
+
+
+_GROUPS = 4  # shown of an unknown file's

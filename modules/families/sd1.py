@@ -8,131 +8,87 @@ missing: they are then taken from files of their own.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 from modules.core.checkpoint import Defaults, Header, ModelInfo
 from modules.core.errors import CorruptCheckpoint, NotAMatch
-from modules.core.family import family, foreign
-from modules.families.layouts.defaults import told_defaults
-from modules.families.layouts.dims import (
-    Shapes,
-    expected_text,
-    expected_unet,
-    expected_vae,
-    text_config,
-    told_config,
-    unet_config,
-    vae_config,
-)
-from modules.families.layouts.parts import TEXT, UNET, VAE, Parts, main_dtype, sort_parts
+from modules.core.family import Part, family
+from modules.families.layouts.describe import described, read_prediction, zero_terminal_snr
+from modules.families.layouts.parts import TEXT, UNET, VAE, Parts, sort_parts
+from modules.families.layouts.scheduling import FAST_VARIANTS, fast_defaults, fast_variant
+from modules.families.layouts.shapes import told_config
+from modules.families.layouts.unets import unet_of
 
 LABEL = "Stable Diffusion 1"
 CLIP_L_WIDTH = 768
-_CONTEXT = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
-_PROJECTION = "mid_block.attentions.0.proj_in.weight"
-_MARKS = ("add_embedding.linear_1.weight", "class_embedding.weight", "label_emb.weight")
+_CHANNELS = {9: "inpaint", 8: "pix2pix"}
+PARTS = (
+    Part(name=TEXT, kind="clip_l", usual="clip_l.safetensors"),
+    Part(name=VAE, kind="kl4", usual="vae-ft-mse-840000-ema-pruned.safetensors"),
+)
 
 
-@family("sd1", label=LABEL, rank=10)
+@family(
+    "sd1",
+    label=LABEL,
+    rank=10,
+    parts=PARTS,
+    predictions=("epsilon", "v"),
+    variants=("", "inpaint", "pix2pix", *FAST_VARIANTS),
+)
 def sd1(header: Header) -> ModelInfo:
     """Describe a Stable Diffusion 1 checkpoint. Raises NotAMatch or CorruptCheckpoint."""
+    _check_family(header)
     parts = sort_parts(header)
-    shapes = Shapes(header, parts.unet)
-    _check_family(header, parts, shapes)
-    if variant := _variant(shapes("conv_in.weight")[1]):
-        return foreign(header, "sd1", LABEL, variant)
-    if any("motion_modules" in name for name in parts.unet):
-        return foreign(header, "sd1", LABEL, "this is Stable Diffusion 1 with AnimateDiff motion, not supported yet.")
-    config = _config(header, parts)
-    _check_complete(header, parts, config)
-    return ModelInfo(
-        name=header.path.stem,
-        path=str(header.path),
+    unet = parts.networks[UNET].config
+    channels = unet["in_channels"]
+    variant = _CHANNELS.get(channels) or fast_variant(header)
+    problem = ""
+    if channels not in (4, *_CHANNELS):
+        problem = f"this is {LABEL} with {channels} input channels, which no variant known here has."
+    config = parts.configs
+    if zero_terminal_snr(header):
+        config["scheduler"] = {"zero_terminal_snr": True}
+    return described(
+        header,
+        parts,
         family="sd1",
         label=LABEL,
-        supported=True,
-        prediction=_prediction(header),
-        dtype=main_dtype(header),
-        layout=parts.layout,
-        components=parts.present,
-        size=header.size,
-        mtime_ns=header.mtime_ns,
-        defaults=_defaults(header),
+        prediction=read_prediction(header) or "epsilon",
+        variant=variant,
+        defaults=_defaults(header, parts, variant),
         config=config,
-        metadata=header.metadata,
+        problem=problem,
     )
 
 
-def _check_family(header: Header, parts: Parts, shapes: Shapes) -> None:
-    """Raise NotAMatch unless the UNet is Stable Diffusion 1's."""
-    name = header.path.name
+def _check_family(header: Header) -> None:
+    """Raise NotAMatch unless the UNet is Stable Diffusion 1's, CorruptCheckpoint where that cannot be told any more."""
+    name = header.file_name
     told = header.metadata.get("modelspec.architecture", "").startswith("stable-diffusion-v1")
-    if not shapes.has("conv_in.weight") or any(mark in parts.unet for mark in _MARKS):
-        raise NotAMatch(f"{name} has no Stable Diffusion 1 UNet.")
-    if not shapes.has(_CONTEXT):
+    unet = unet_of(header)
+    if unet is None or unet.embeds_size or unet.embeds_class:
+        raise NotAMatch(f"{name} has no {LABEL} UNet.")
+    if unet.context is None:
         if told:
-            raise CorruptCheckpoint(f"{name} is incomplete: {_CONTEXT} is missing.")
+            raise CorruptCheckpoint(f"{name} is incomplete: the UNet's cross-attention is missing.")
         raise NotAMatch(f"{name} has no cross-attention in its middle block.")
-    width = shapes(_CONTEXT)[1]
-    text = header.shape(parts.text_encoder.get("embeddings.token_embedding.weight", ""))
-    linear = shapes.has(_PROJECTION) and len(shapes(_PROJECTION)) == 2
-    fits = text[1] == width if text else told
-    if linear or (width != CLIP_L_WIDTH and not fits):
-        raise NotAMatch(f"{name}: its context width of {width} is not Stable Diffusion 1's.")
+    if unet.linear:
+        raise NotAMatch(f"{name}: its UNet projects by linear layers, as later versions do.")
+    if unet.context != CLIP_L_WIDTH and not told and _text_width(header) != unet.context:
+        raise NotAMatch(f"{name}: its context width of {unet.context} is not {LABEL}'s.")
 
 
-def _variant(channels: int) -> str:
-    """Why a UNet with this many input channels is not supported; empty where it is."""
-    if channels == 4:
-        return ""
-    known = {9: "an inpainting model (9 input channels)", 8: "an InstructPix2Pix model (8 input channels)"}
-    return (
-        f"this is Stable Diffusion 1, {known.get(channels, f'a variant with {channels} channels')}, not supported yet."
-    )
+def _text_width(header: Header) -> int | None:
+    text = sort_parts(header).networks.get(TEXT)
+    return text.config.get("hidden_size") if text else None
 
 
-def _config(header: Header, parts: Parts) -> dict[str, dict[str, Any]]:
-    told = told_config(header)
-    config = {UNET: unet_config(Shapes(header, parts.unet), told.get(UNET, {}))}
-    if parts.text_encoder:
-        config[TEXT] = text_config(Shapes(header, parts.text_encoder), told.get(TEXT, {}))
-    if parts.vae:
-        config[VAE] = vae_config(Shapes(header, parts.vae), told.get(VAE, {}))
-    return config
-
-
-def _check_complete(header: Header, parts: Parts, config: Mapping[str, Mapping[str, Any]]) -> None:
-    expected = {UNET: expected_unet, TEXT: expected_text, VAE: expected_vae}
-    for part in parts.present:
-        names = parts.of(part)
-        missing = [name for name in expected[part](dict(config[part])) if name not in names]
-        if missing:
-            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-            raise CorruptCheckpoint(
-                f"{header.path.name} is incomplete: {', '.join(missing[:3])}{more} of the {part.replace('_', ' ')} "
-                f"{'is' if len(missing) == 1 else 'are'} missing.",
-                hint="Download it again.",
-            )
-
-
-def _prediction(header: Header) -> str:
-    told = header.metadata.get("modelspec.prediction_type", "").lower()
-    if told.startswith("v") or "v_pred" in header.tensors:
-        return "v"
-    return "epsilon"
-
-
-def _defaults(header: Header) -> Defaults:
-    """The native size: `modelspec.resolution`, else the UNet's sample size in the `config` metadata, else 512 x 512.
-
-    Over it whatever the metadata `inferenz.defaults` says.
-    """
-    if found := re.fullmatch(r"\s*(\d+)\s*x\s*(\d+)\s*", header.metadata.get("modelspec.resolution", "")):
-        width, height = int(found[1]), int(found[2])
-    else:
-        sample = told_config(header).get(UNET, {}).get("sample_size", 64)
-        width = height = sample * 8 if isinstance(sample, int) else 512
-    fits = all(64 <= side <= 2048 and side % 8 == 0 for side in (width, height))
-    return told_defaults(header, Defaults(width=width, height=height) if fits else Defaults())
+def _defaults(header: Header, parts: Parts, variant: str) -> Defaults:
+    """512 x 512, or what the UNet's sample size in the `config` metadata says; of distilled models few steps."""
+    sample = told_config(header).get(UNET, {}).get("sample_size", 64)
+    side = sample * 8 if isinstance(sample, int) else 512
+    plain = Defaults(width=side, height=side) if 64 <= side <= 2048 else Defaults()
+    if variant == "pix2pix":
+        plain = replace(plain, cfg_scale=7.5)
+    return fast_defaults(header, variant, plain)

@@ -1,23 +1,76 @@
-"""Stable Diffusion 2: Stable Diffusion 1's UNet under OpenCLIP ViT-H, whose context is 1024 wide."""
+"""Stable Diffusion 2 (Stability AI 2022): Stable Diffusion 1's UNet under OpenCLIP ViT-H, whose context is 1024 wide.
+
+"2-base" predicts noise at 512 x 512, "2" and "2.1" the velocity v at 768 x 768, and their tensors have the same names
+and shapes. What a file is says its metadata (`modelspec.prediction_type`, or the resolution), else the words of its
+name, else it is taken for the 768 one, as most are; the prediction can be set per file.
+"""
 
 from __future__ import annotations
 
-from modules.core.checkpoint import Header, ModelInfo
+from dataclasses import replace
+
+from modules.core.checkpoint import Defaults, Header, ModelInfo
 from modules.core.errors import NotAMatch
-from modules.core.family import family, foreign
-from modules.families.layouts.dims import Shapes
-from modules.families.layouts.parts import sort_parts
+from modules.core.family import Part, family, foreign
+from modules.families.layouts.describe import described, read_prediction, says
+from modules.families.layouts.parts import TEXT, UNET, VAE, sort_parts
+from modules.families.layouts.scheduling import FAST_VARIANTS, fast_defaults, fast_variant
+from modules.families.layouts.unets import unet_of
 
 LABEL = "Stable Diffusion 2"
-_CONTEXT = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
-_VARIANTS = {5: " depth", 7: " upscaler", 9: " inpainting"}
+CONTEXT = 1024
+_NAMED = {5: "depth-to-image", 7: "upscaler", 8: "InstructPix2Pix"}
+_V_WORDS, _BASE_WORDS = ("768", "v-pred", "vpred", "2-1-v", "v2-v"), ("base", "512", "inpaint", "turbo", "eps")
+PARTS = (
+    Part(name=TEXT, kind="clip_h", usual="clip_h.safetensors"),
+    Part(name=VAE, kind="kl4", usual="vae-ft-mse-840000-ema-pruned.safetensors"),
+)
 
 
-@family("sd2", label=LABEL, rank=20)
+@family(
+    "sd2", label=LABEL, rank=20, parts=PARTS, predictions=("epsilon", "v"), variants=("", "inpaint", *FAST_VARIANTS)
+)
 def sd2(header: Header) -> ModelInfo:
-    """Recognise SD2 and SD2.1, base and 768, and their variants by name."""
-    shapes = Shapes(header, sort_parts(header).unet)
-    if not shapes.has(_CONTEXT) or shapes(_CONTEXT)[1] != 1024 or shapes.has("add_embedding.linear_1.weight"):
-        raise NotAMatch(f"{header.path.name} has no context of width 1024.")
-    channels = shapes("conv_in.weight")[1] if shapes.has("conv_in.weight") else 4
-    return foreign(header, "sd2", LABEL, f"this is {LABEL}{_VARIANTS.get(channels, '')}, not supported yet.")
+    """Describe a Stable Diffusion 2 or 2.1 checkpoint. Raises NotAMatch or CorruptCheckpoint."""
+    unet = unet_of(header)
+    told = header.metadata.get("modelspec.architecture", "").startswith("stable-diffusion-v2")
+    if unet is None or not unet.linear or unet.context is None:
+        raise NotAMatch(f"{header.file_name} has no {LABEL} UNet.")
+    if unet.embeds_class:
+        kind = _NAMED.get(unet.channels, "unCLIP")
+        return foreign(header, "sd2", LABEL, f"this is {LABEL} {kind}, not supported yet.", variant=kind)
+    if unet.embeds_size or (unet.context != CONTEXT and not told):
+        raise NotAMatch(f"{header.file_name} has no context of width {CONTEXT}.")
+    if unet.channels in _NAMED:
+        kind = _NAMED[unet.channels]
+        return foreign(header, "sd2", LABEL, f"this is {LABEL} {kind}, not supported yet.", variant=kind)
+    parts = sort_parts(header)
+    variant = "inpaint" if unet.channels == 9 else fast_variant(header)
+    prediction = _prediction(header, variant)
+    config = parts.configs
+    if prediction == "v":  # its attention overflows half precision (as the published configuration of 2.1 says)
+        config[UNET]["upcast_attention"] = True
+    side = 768 if prediction == "v" and not says(header, "512") else 512
+    return described(
+        header,
+        parts,
+        family="sd2",
+        label=LABEL,
+        prediction=prediction,
+        variant=variant,
+        defaults=fast_defaults(header, variant, replace(Defaults(), width=side, height=side)),
+        config=config,
+    )
+
+
+def _prediction(header: Header, variant: str) -> str:
+    if told := read_prediction(header):
+        return told
+    if variant:  # the inpainting model and SD Turbo predict noise
+        return "epsilon"
+    resolution = header.metadata.get("modelspec.resolution", "")
+    if "512" in resolution or "768" in resolution:
+        return "v" if "768" in resolution else "epsilon"
+    if says(header, *_V_WORDS):
+        return "v"
+    return "epsilon" if says(header, *_BASE_WORDS) else "v"

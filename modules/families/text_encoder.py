@@ -5,32 +5,40 @@ from __future__ import annotations
 from modules.core.checkpoint import Header, ModelInfo
 from modules.core.errors import CheckpointError, CorruptCheckpoint, NotAMatch
 from modules.core.family import family, foreign
-from modules.families.layouts.dims import Shapes, expected_text, text_config, told_config
+from modules.families.layouts.denoisers import denoiser_kind
+from modules.families.layouts.describe import missing_of
 from modules.families.layouts.parts import TEXT, main_dtype, text_parts
 
 LABEL = "Text encoder"
-_TOKENS = "embeddings.token_embedding.weight"
-# How the text encoders of other families begin, and whose they are
+# Kinds that a family uses -> as they are called
+_USED = {
+    "clip_l": "CLIP ViT-L", "clip_g": "OpenCLIP ViT-bigG", "clip_h": "OpenCLIP ViT-H", "t5": "T5",
+    "qwen2_5_vl": "Qwen2.5-VL", "qwen3": "Qwen3",
+}  # fmt: skip
 _OTHERS = {
-    "encoder.block.0.layer.0.SelfAttention.q.weight": "a T5 text encoder, as Stable Diffusion 3 and Flux use",
-    "model.embed_tokens.weight": "a language model",
-    "transformer.resblocks.0.attn.in_proj_weight": "an OpenCLIP text encoder, as Stable Diffusion 2 uses",
-}
+    "umt5": "UMT5, as Wan uses", "pile_t5": "Pile-T5, as AuraFlow uses", "qwen3_vl": "Qwen3-VL", "qwen2": "Qwen2",
+    "gemma2": "Gemma 2, as Lumina 2 and Sana use", "gemma3": "Gemma 3", "llama": "Llama 3, as HiDream uses",
+    "mistral": "Mistral, as Flux.2 uses", "language_model": "a language model",
+}  # fmt: skip
 
 
 @family("text_encoder", label=LABEL, rank=210)
 def text_encoder(header: Header) -> ModelInfo:
     """Recognise CLIP, OpenCLIP, T5 and language models among checkpoints: named, and not loadable as one."""
-    if _TOKENS not in text_parts(header).text_encoder and not any(mark in header.tensors for mark in _OTHERS):
-        raise NotAMatch(f"{header.path.name} is no text encoder.")
+    if denoiser_kind(header):
+        raise NotAMatch(f"{header.file_name} holds more than a text encoder.")
+    network = text_parts(header).networks.get(TEXT)
+    if network is None:
+        raise NotAMatch(f"{header.file_name} is no text encoder.")
     problem = "this is a text encoder, not a checkpoint: put it into models/text_encoder."
-    return foreign(header, "text_encoder", LABEL, problem)
+    return foreign(header, "text_encoder", LABEL, problem, variant=network.kind)
 
 
 def identify_text_encoder(header: Header) -> ModelInfo:
-    """Describe a file as a CLIP text encoder; never raises for a readable safetensors file.
+    """Describe a file as a text encoder, its kind as `variant`; never raises for a readable model file.
 
-    A checkpoint that holds one counts as one: its text encoder is used. supported False: `problem` says why.
+    A checkpoint that holds one counts as one: its first is used. supported False: `problem` says why. The component
+    is "text_encoder", whatever it will be in the model that it is used with.
     """
     try:
         return _describe(header)
@@ -39,28 +47,31 @@ def identify_text_encoder(header: Header) -> ModelInfo:
 
 
 def _describe(header: Header) -> ModelInfo:
-    name = header.path.name
+    name = header.file_name
     parts = text_parts(header)
-    if _TOKENS not in parts.text_encoder:
-        kind = next((kind for mark, kind in _OTHERS.items() if mark in header.tensors), "")
-        known = f"is {kind}; Stable Diffusion 1 has CLIP" if kind else "is no text encoder: it has no token embeddings"
-        raise NotAMatch(f"{name} {known}.")
-    shapes = Shapes(header, parts.text_encoder)
-    config = text_config(shapes, told_config(header).get(TEXT, {}))
-    missing = [wanted for wanted in expected_text(config) if wanted not in parts.text_encoder]
-    if missing:
-        raise CorruptCheckpoint(f"{name} is incomplete: {', '.join(missing[:3])} of the text encoder are missing.")
+    network = parts.networks.get(TEXT)
+    if network is None:
+        raise NotAMatch(f"{name} is no text encoder: it has no token embeddings.")
+    if network.missing:
+        raise CorruptCheckpoint(missing_of(header, network.missing, "text encoder"), hint="Download it again.")
+    problem = ""
+    if network.kind not in _USED:
+        known = _OTHERS.get(network.kind, network.kind)
+        problem = f"{name} is {known}, which no model that is loaded here from single files uses."
     return ModelInfo(
-        name=header.path.stem,
+        name=header.stem,
         path=str(header.path),
         family="text_encoder",
-        label=LABEL,
-        supported=True,
+        label=f"{LABEL} ({_USED.get(network.kind) or network.kind})",
+        supported=not problem,
+        problem=problem,
+        variant=network.kind,
         dtype=main_dtype(header),
+        quantisation=parts.quantisation,
         layout=parts.layout,
         components=(TEXT,),
         size=header.size,
         mtime_ns=header.mtime_ns,
-        config={TEXT: config},
+        config={TEXT: dict(network.config)},
         metadata=header.metadata,
     )

@@ -5,26 +5,44 @@ from __future__ import annotations
 from modules.core.checkpoint import Header, ModelInfo
 from modules.core.errors import CheckpointError, CorruptCheckpoint, NotAMatch
 from modules.core.family import family, foreign
-from modules.families.layouts.dims import Shapes, expected_vae, told_config, vae_config
+from modules.families.layouts.describe import missing_of
 from modules.families.layouts.parts import VAE, main_dtype, vae_parts
 
 LABEL = "VAE"
-LATENTS = 4
+_USED = ("kl4", "kl16", "qwen")
+# A name that only such a decoder has -> its kind and what it is called
+_OTHERS = {
+    "decoder.layers.1.weight": ("taesd", "a TAESD preview decoder, not a VAE: put it into models/VAE-approx"),
+    "1.weight": ("taesd", "a TAESD preview decoder, not a VAE: put it into models/VAE-approx"),
+    "decoder.1.weight": ("taehv", "a preview decoder of videos, not a VAE: put it into models/VAE-approx"),
+    "decoder.stages.1.op_list.0.main.conv.conv.bias": ("dc-ae", "a deep compression VAE, as Sana uses"),
+    "decoder.up_blocks.0.0.conv1.conv.weight": ("dc-ae", "a deep compression VAE, as Sana uses"),
+    "decoder.project_in.conv.weight": ("dc-ae", "a deep compression VAE, as Sana uses"),
+    "decoder.up_blocks.0.res_blocks.0.conv1.conv.weight": ("ltx", "the VAE of LTX-Video"),
+    "per_channel_statistics.mean-of-means": ("ltx", "the VAE of LTX-Video"),
+    "decoder.mid.block_1.conv1.conv.weight": ("video", "the VAE of a video model"),
+    "decoder.mid_block.resnets.0.conv1.conv.weight": ("video", "the VAE of a video model"),
+}
 
 
 @family("vae", label=LABEL, rank=200)
 def vae(header: Header) -> ModelInfo:
     """Recognise a VAE among checkpoints: named, and not loadable as one."""
     parts = vae_parts(header)
-    if "decoder.conv_in.weight" not in parts.vae or parts.rest:
-        raise NotAMatch(f"{header.path.name} is no VAE.")
-    return foreign(header, "vae", LABEL, "this is a VAE, not a checkpoint: put it into models/VAE.")
+    other = next((mark for mark in _OTHERS if mark in header.tensors and not mark.startswith("1.")), None)
+    if (VAE not in parts.networks or parts.rest) and other is None:
+        raise NotAMatch(f"{header.file_name} is no VAE.")
+    kind = parts.networks[VAE].kind if VAE in parts.networks else _OTHERS[other or ""][0]
+    if kind in ("taesd", "taehv"):
+        raise NotAMatch(f"{header.file_name} is a preview decoder.")
+    return foreign(header, "vae", LABEL, "this is a VAE, not a checkpoint: put it into models/VAE.", variant=kind)
 
 
 def identify_vae(header: Header) -> ModelInfo:
-    """Describe a file as a VAE for Stable Diffusion 1; never raises for a readable safetensors file.
+    """Describe a file as a VAE, its kind as `variant`; never raises for a readable model file.
 
-    A checkpoint that holds a VAE counts as one: its VAE is used. supported False: `problem` says why.
+    A checkpoint that holds a VAE counts as one: its VAE is used. supported False: `problem` says why. Scaling and shift
+    of the latents are in the configuration only where the file says them: the family of the model decides them.
     """
     try:
         return _describe(header)
@@ -33,32 +51,35 @@ def identify_vae(header: Header) -> ModelInfo:
 
 
 def _describe(header: Header) -> ModelInfo:
-    name = header.path.name
+    name = header.file_name
     parts = vae_parts(header)
-    shapes = Shapes(header, parts.vae)
-    if not shapes.has("decoder.conv_in.weight"):
-        if "decoder.layers.1.weight" in header.tensors or "1.weight" in header.tensors:
-            raise NotAMatch(f"{name} is a TAESD preview decoder, not a VAE: put it into models/VAE-approx.")
+    network = parts.networks.get(VAE)
+    if network is None:
+        for mark, (kind, what) in _OTHERS.items():
+            if mark in header.tensors:
+                return foreign(header, "vae", LABEL, f"{name} is {what}.", variant=kind)
         raise NotAMatch(f"{name} is no VAE: it has no decoder.")
-    channels = shapes("decoder.conv_in.weight")[1]
-    if channels != LATENTS:
-        other = {16: "SD3 and Flux", 32: "Flux 2"}.get(channels, "other families")
-        raise NotAMatch(f"{name} is a VAE of {channels} latent channels, as {other} have; Stable Diffusion 1 has 4.")
-    config = vae_config(shapes, told_config(header).get(VAE, {}))
-    missing = [wanted for wanted in expected_vae(config) if wanted not in parts.vae]
-    if missing:
-        raise CorruptCheckpoint(f"{name} is incomplete: {', '.join(missing[:3])} of the VAE are missing.")
+    if network.missing:
+        raise CorruptCheckpoint(missing_of(header, network.missing, "VAE"), hint="Download it again.")
+    problem = ""
+    if network.kind not in _USED:
+        channels = network.config["latent_channels"]
+        whose = ", as Flux.2 has; no model that is loaded here from single files uses it" if channels == 32 else ""
+        problem = f"{name} is a VAE of {channels} latent channels{whose or ', which no model known here uses'}."
     return ModelInfo(
-        name=header.path.stem,
+        name=header.stem,
         path=str(header.path),
         family="vae",
         label=LABEL,
-        supported=True,
+        supported=not problem,
+        problem=problem,
+        variant=network.kind,
         dtype=main_dtype(header),
+        quantisation=parts.quantisation,
         layout=parts.layout,
         components=(VAE,),
         size=header.size,
         mtime_ns=header.mtime_ns,
-        config={VAE: config},
+        config={VAE: dict(network.config)},
         metadata=header.metadata,
     )

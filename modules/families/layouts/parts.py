@@ -1,137 +1,196 @@
-"""A Stable Diffusion file's tensors sorted into UNet, text encoder and VAE, under diffusers' names."""
+"""A model's file sorted into its networks, each with its configuration and a table of names.
+
+`sort_parts` is all that is needed to fill a network of diffusers or transformers from any layout: `of(component)` maps
+each of its parameters to the file's tensor. A folder in diffusers' layout is sorted in the same way.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from modules.core.checkpoint import DTYPE_BYTES, Header
-from modules.families.layouts import names
+from modules.core.checkpoint import DTYPE_BYTES, Header, Names
+from modules.families.layouts import names as ldm
+from modules.families.layouts import unet
+from modules.families.layouts.autoencoders import autoencoder
+from modules.families.layouts.clip import clip
+from modules.families.layouts.language import language
+from modules.families.layouts.network import Inner, Network
+from modules.families.layouts.packed import folded
+from modules.families.layouts.prefixes import Text, components, harmless, lone_text, lone_vae
+from modules.families.layouts.shapes import Config, Shapes, told_config
+from modules.families.layouts.t5 import t5
+from modules.families.layouts.transformers import transformer
 
-UNET, TEXT, VAE = "unet", "text_encoder", "vae"
-# Buffers and training state that files carry along and no model needs.
-HARMLESS = (
-    "position_ids", "alphas_cumprod", "betas", "sqrt_", "log_one_minus_alphas", "posterior_", "logvar", "model_ema.",
-    "global_step", "cond_stage_model.logit_scale", "text_projection", "logit_scale", "v_pred", "ztsnr", "lvlb_weights",
-    "denoiser.", "first_stage_model.loss.", "safety_checker.", "embedding_manager.",
-    "vision_model.",
-)  # fmt: skip
+UNET, TRANSFORMER, VAE = "unet", "transformer", "vae"
+TEXT, TEXT_2, TEXT_3 = "text_encoder", "text_encoder_2", "text_encoder_3"
+_ORDER = (UNET, TRANSFORMER, TEXT, TEXT_2, TEXT_3, "text_encoder_4", VAE)
+# Which component a text encoder is in the models of a kind; others have one alone
+_TEXTS: Mapping[str, Mapping[str, str]] = {
+    "unet": {"clip_g": TEXT_2},
+    "sd3": {"clip_g": TEXT_2, "t5": TEXT_3},
+    "flux": {"t5": TEXT_2},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """layout: "original" or "diffusers". unet, text_encoder, vae: diffusers name -> name in the file.
+    """layout: "original" or "diffusers". networks: by diffusers' names of components, in the order text to picture.
 
     rest: names that belong to no part and are not known to be harmless. ema: the UNet is there as an average only.
+    quantisation: see `ModelInfo`.
     """
 
     layout: str
-    unet: Mapping[str, str] = field(default_factory=dict)
-    text_encoder: Mapping[str, str] = field(default_factory=dict)
-    vae: Mapping[str, str] = field(default_factory=dict)
+    networks: Mapping[str, Network] = field(default_factory=dict)
     rest: tuple[str, ...] = ()
     ema: bool = False
+    quantisation: str = ""
 
     @property
     def present(self) -> tuple[str, ...]:
-        """The parts that are there, in the order text to picture."""
-        return tuple(part for part in (UNET, TEXT, VAE) if self.of(part))
+        """The components that are there."""
+        return tuple(self.networks)
 
-    def of(self, part: str) -> Mapping[str, str]:
-        """The name table of `part`."""
-        return {UNET: self.unet, TEXT: self.text_encoder, VAE: self.vae}[part]
+    @property
+    def configs(self) -> dict[str, Config]:
+        """The configuration of each component."""
+        return {name: dict(found.config) for name, found in self.networks.items()}
+
+    def of(self, component: str) -> Names:
+        """The name table of `component`: parameter -> tensor of the file; empty where the file has none."""
+        found = self.networks.get(component)
+        return found.names if found else {}
+
+    @property
+    def unet(self) -> Mapping[str, str]:
+        """The UNet's table, whose values are plain names."""
+        return _plain(self.of(UNET))
+
+    @property
+    def text_encoder(self) -> Mapping[str, str]:
+        """The table of a text encoder under transformers' names, whose values are plain names; no projection."""
+        return {name: key for name, key in _plain(self.of(TEXT)).items() if not name.startswith("text_projection")}
+
+    @property
+    def vae(self) -> Mapping[str, str]:
+        """The VAE's table, whose values are plain names."""
+        return _plain(self.of(VAE))
+
+
+def _plain(names: Names) -> dict[str, str]:
+    return {name: key for name, key in names.items() if isinstance(key, str)}
 
 
 def sort_parts(header: Header) -> Parts:
-    """Sort a file's tensors into parts. A file without any known part gives empty ones; this never raises."""
-    keys = tuple(header.tensors)
-    if any(key.startswith(("unet.", "vae.", "text_encoder.")) for key in keys) or _bare_diffusers(header):
-        return _diffusers(keys)
-    return _original(keys)
+    """Sort a file or folder into networks; one that holds none has none.
 
-
-def _bare_diffusers(header: Header) -> bool:
-    return "time_embedding.linear_1.weight" in header.tensors
-
-
-def _original(keys: tuple[str, ...]) -> Parts:
-    unet = names.strip(keys, "model.diffusion_model.")
-    if not unet and "time_embed.0.weight" in keys and "input_blocks.0.0.weight" in keys:
-        unet = {key: key for key in keys if key.split(".")[0] in _BARE_UNET}
-    ema = not unet and any(key.startswith("model_ema.diffusion_model") for key in keys)
-    if ema:
-        unet = names.ema_names(key for key in keys if key.startswith("model_ema."))
-    text = {**names.strip(keys, "cond_stage_model.transformer."), **names.strip(keys, "cond_stage_model.clip.")}
-    vae = names.strip(keys, "first_stage_model.")
-    return _parts("original", keys, unet=_through(names.unet_names(unet), unet), text=text, vae=vae, ema=ema)
-
-
-_BARE_UNET = ("input_blocks", "middle_block", "output_blocks", "time_embed", "out", "label_emb")
-
-
-def _diffusers(keys: tuple[str, ...]) -> Parts:
-    unet = names.strip(keys, "unet.")
-    if not unet and "time_embedding.linear_1.weight" in keys:
-        unet = {key: key for key in keys if not key.startswith(("vae.", "text_encoder."))}
-    return _parts(
-        "diffusers", keys, unet=unet, text=names.strip(keys, "text_encoder."), vae=names.strip(keys, "vae."), ema=False
+    Raises CorruptCheckpoint where a network's dimensions cannot be told, because too much is missing or damaged.
+    """
+    plain = folded(header)
+    found = components(plain.header)
+    told = told_config(header)
+    networks: dict[str, Network] = {}
+    layout = "original"
+    if found.kind == "unet":
+        layout, networks[UNET] = _unet(plain.header, found.denoiser, told.get(UNET, {}))
+    elif found.kind and (read := transformer(plain.header, found.kind, found.denoiser, told.get(TRANSFORMER, {}))):
+        layout, networks[TRANSFORMER] = read
+    for text in found.texts:
+        component = _folder_component(text, header) or _guess(text, found.kind)
+        if encoder := _text(plain.header, text, told.get(component, {})):
+            component = _folder_component(text, header) or _TEXTS.get(found.kind, {}).get(encoder.kind, TEXT)
+            networks.setdefault(component, encoder)
+    if found.vae and (vae := autoencoder(plain.header, found.vae, told.get(VAE, {}))):
+        networks[VAE] = vae[1]
+        layout = layout if found.kind else vae[0]
+    return Parts(
+        layout="diffusers" if header.configs else layout,
+        networks={name: _as_told(networks[name], name, header) for name in _ORDER if name in networks},
+        rest=found.rest,
+        ema=found.ema,
+        quantisation=plain.quantisation,
     )
 
 
-def _parts(
-    layout: str,
-    keys: tuple[str, ...],
-    *,
-    unet: Mapping[str, str],
-    text: Mapping[str, str],
-    vae: Mapping[str, str],
-    ema: bool,
-) -> Parts:
-    text = {name: key for name, key in _through(names.text_names(text), text).items() if not _harmless(name)}
-    vae = {name: key for name, key in _through(names.vae_names(vae), vae).items() if not _harmless(name)}
-    taken = {*unet.values(), *text.values(), *vae.values()}
-    rest = tuple(key for key in keys if key not in taken and not _harmless(key) and "position_ids" not in key)
-    return Parts(layout=layout, unet=unet, text_encoder=text, vae=vae, rest=rest, ema=ema)
+def _unet(header: Header, inner: Inner, told: Mapping[str, Any]) -> tuple[str, Network]:
+    original = "time_embedding.linear_1.weight" not in inner and "conv_in.weight" not in inner
+    names = through_names(ldm.unet_names(inner), inner) if original else dict(inner)
+    config = unet.config(Shapes(header, names), told)
+    wanted = tuple(unet.expected(config))
+    missing = tuple(name for name in wanted if name not in names)
+    unknown = tuple(key for name, key in names.items() if name not in set(wanted))
+    return "original" if original else "diffusers", Network(
+        kind="unet", config=config, names=names, missing=missing, unknown=unknown
+    )
 
 
-def _through(outer: Mapping[str, str], inner: Mapping[str, str]) -> dict[str, str]:
-    return {new: inner[middle] for new, middle in outer.items()}
+def through_names(new: Mapping[str, str], inner: Inner) -> dict[str, str]:
+    """A table to names without prefix, with the file's own in their place."""
+    return {name: inner[old] for name, old in new.items()}
 
 
-def _harmless(name: str) -> bool:
-    return name.startswith(HARMLESS) or name.endswith("position_ids")
+def _text(header: Header, text: Text, told: Mapping[str, Any]) -> Network | None:
+    for read in (clip, t5, language):
+        if found := read(header, text.inner, told, text.hint):
+            return found
+    return None
+
+
+def _folder_component(text: Text, header: Header) -> str:
+    """The component's name where the file or folder says it."""
+    name = text.prefix.removesuffix(".")
+    return name if name in _ORDER and (header.configs or name != TEXT) else ""
+
+
+def _guess(text: Text, kind: str) -> str:
+    return _TEXTS.get(kind, {}).get(text.hint, TEXT)
+
+
+def _as_told(found: Network, component: str, header: Header) -> Network:
+    """With the configuration that a folder in diffusers' layout gives for it: shapes do not tell everything."""
+    told = header.configs.get(component, {})
+    if (
+        "_class_name" not in told
+    ):  # of transformers' classes what is needed is read from shapes, and from there the rest
+        return found
+    return replace(found, config={name: value for name, value in told.items() if not name.startswith("_")})
 
 
 def vae_parts(header: Header) -> Parts:
-    """The parts of a file that holds a VAE alone, with or without a prefix, in either layout."""
-    keys = tuple(header.tensors)
-    vae: Mapping[str, str] = names.strip(keys, "first_stage_model.") or names.strip(keys, "vae.")
-    if not vae:
-        vae = {key: key for key in keys if key.split(".")[0] in ("encoder", "decoder", "quant_conv", "post_quant_conv")}
-    diffusers = any(key.startswith(("decoder.up_blocks.", "encoder.down_blocks.")) for key in vae)
-    return _parts("diffusers" if diffusers else "original", keys, unet={}, text={}, vae=vae, ema=False)
+    """The parts of a file that holds a VAE alone, with or without a prefix, in either layout; or of a checkpoint's VAE.
+
+    Raises CorruptCheckpoint.
+    """
+    plain = folded(header)
+    inner = lone_vae(plain.header)
+    found = autoencoder(plain.header, inner, told_config(header).get(VAE, {}))
+    if found is None:
+        return Parts(layout="original", quantisation=plain.quantisation)
+    rest = tuple(key for key in plain.header.tensors if key not in set(inner.values()) and not harmless(key))
+    return Parts(layout=found[0], networks={VAE: found[1]}, rest=rest, quantisation=plain.quantisation)
 
 
 def text_parts(header: Header) -> Parts:
-    """The parts of a file that holds a CLIP text encoder alone, under whichever prefix programs store it."""
-    keys = tuple(header.tensors)
-    text: Mapping[str, str] = next(filter(None, (names.strip(keys, prefix) for prefix in _TEXT_PREFIXES)), {})
-    if not text:
-        text = {key: key for key in keys if key.startswith(("text_model.", "embeddings.", "encoder.layers.", "final_"))}
-    layout = "original" if any(key.startswith("cond_stage_model.") for key in text.values()) else "diffusers"
-    return _parts(layout, keys, unet={}, text=text, vae={}, ema=False)
+    """The parts of a file that holds a text encoder alone, under whichever prefix programs store it.
 
-
-_TEXT_PREFIXES = (
-    "cond_stage_model.transformer.", "cond_stage_model.clip.", "text_encoder.", "text_encoders.clip_l.transformer.",
-    "clip_l.transformer.", "transformer.text_model.", "clip_l.text_model.",
-)  # fmt: skip
+    Its component is "text_encoder", whatever it is in the model that it is used with. Of a checkpoint, its first one.
+    Raises CorruptCheckpoint.
+    """
+    plain = folded(header)
+    text = lone_text(plain.header)
+    found = _text(plain.header, text, told_config(header).get(TEXT, {}))
+    if found is None:
+        return Parts(layout="original", quantisation=plain.quantisation)
+    layout = "original" if text.prefix.startswith(("cond_stage_model.", "conditioner.")) else "diffusers"
+    return Parts(layout=layout, networks={TEXT: found}, quantisation=plain.quantisation)
 
 
 def main_dtype(header: Header) -> str:
-    """The safetensors dtype that most weight bytes have."""
+    """The dtype that most weight bytes have."""
     totals: dict[str, float] = {}
     for info in header.tensors.values():
         totals[info.dtype] = totals.get(info.dtype, 0) + info.offsets[1] - info.offsets[0]
-    known = {dtype: size for dtype, size in totals.items() if dtype in DTYPE_BYTES}
+    known = {dtype: size for dtype, size in totals.items() if dtype in DTYPE_BYTES or dtype.startswith(("Q", "IQ"))}
     return max(known, key=lambda dtype: known[dtype], default="F32")

@@ -1,0 +1,99 @@
+"""Models of all other kinds: as folders in diffusers' layout they run through a general adapter, whatever they are.
+
+A single file of such a model is recognised by its tensors' names and named, and not loadable: diffusers keeps the
+pipeline's parts and their configuration in the folder.
+"""
+
+from __future__ import annotations
+
+import re
+
+from modules.core.checkpoint import Defaults, Header, ModelInfo
+from modules.core.errors import CorruptCheckpoint, NotAMatch
+from modules.core.family import family, foreign
+from modules.families.layouts.denoisers import denoiser_kind
+from modules.families.layouts.parts import main_dtype
+
+LABEL = "diffusers model"
+# Kind of denoiser -> label, and what its folder's pipeline is called
+_PICTURES = {
+    "flux2": "Flux.2", "flux3": "Flux.3", "hunyuan_image": "HunyuanImage", "ovis_image": "Ovis-Image",
+    "longcat_image": "LongCat-Image", "bria": "Bria", "auraflow": "AuraFlow", "qwen_image_2": "Qwen-Image 2",
+    "glm_image": "GLM-Image", "cogview4": "CogView4", "hidream": "HiDream", "omnigen2": "OmniGen2",
+    "lumina2": "Lumina Image 2", "lumina": "Lumina-Next", "krea2": "Krea 2", "anima": "Anima", "cosmos": "Cosmos",
+    "pixart": "PixArt", "sana": "Sana", "hunyuandit": "HunyuanDiT", "kandinsky5": "Kandinsky 5",
+    "kandinsky2": "Kandinsky 2", "cascade_b": "Stable Cascade (stage B)", "cascade_c": "Stable Cascade (stage C)",
+    "kolors": "Kolors", "deepfloyd": "DeepFloyd IF",
+}  # fmt: skip
+_VIDEOS = {
+    "wan": "Wan", "ltx": "LTX-Video", "hunyuan_video": "HunyuanVideo", "mochi": "Mochi", "cogvideo": "CogVideoX",
+    "svd": "Stable Video Diffusion", "animatediff": "AnimateDiff",
+}  # fmt: skip
+_VIDEO_WORDS = re.compile(r"video|wan|ltx|mochi|allegro|latte|animatediff|audio|music|speech|shap|hunyuanvideo")
+# Pixels that a pipeline is made for where 1024 x 1024 is not it
+_SIDES = {"StableDiffusion": 512, "LatentConsistency": 512, "IF": 64, "Kandinsky": 768}
+
+
+@family("diffusers", label=LABEL, rank=70, predictions=("flow", "epsilon", "v"))
+def diffusers(header: Header) -> ModelInfo:
+    """Describe a folder in diffusers' layout, or name a single file that would have to be one.
+
+    Raises NotAMatch, or CorruptCheckpoint for a folder that does not say what it is.
+    """
+    if header.configs:
+        return _folder(header)
+    kind = denoiser_kind(header)
+    if kind in _PICTURES:
+        label = _PICTURES[kind]
+        problem = f"this is {label}, which runs from a folder in diffusers' layout (with model_index.json) only."
+        return foreign(header, "diffusers", label, problem, variant=kind)
+    raise NotAMatch(f"{header.file_name} is no folder in diffusers' layout.")
+
+
+@family("video", label="Video model", rank=75)
+def video(header: Header) -> ModelInfo:
+    """Name models of videos, which are not made here."""
+    kind = denoiser_kind(header)
+    if kind not in _VIDEOS:
+        raise NotAMatch(f"{header.file_name} is no model of videos.")
+    return foreign(header, "video", _VIDEOS[kind], f"this is {_VIDEOS[kind]}, which makes videos.", variant=kind)
+
+
+def _folder(header: Header) -> ModelInfo:
+    name = str(header.configs.get("model_index", {}).get("_class_name", ""))
+    if not name.endswith("Pipeline"):
+        raise CorruptCheckpoint(
+            f"{header.file_name} does not say which pipeline it is: its model_index.json is damaged."
+        )
+    label = _label(name)
+    problem = ""
+    if _VIDEO_WORDS.search(name.casefold()):
+        problem = f"this is {label}, which makes no pictures."
+    scheduler = {key: value for key, value in header.configs.get("scheduler", {}).items() if not key.startswith("_")}
+    told = str(scheduler.get("prediction_type", ""))
+    flow = "shift" in scheduler or told == "flow_prediction"
+    side = next((side for start, side in _SIDES.items() if name.startswith(start)), 1024)
+    prefixes = {key.split(".", 1)[0] for key in header.tensors}
+    return ModelInfo(
+        name=header.stem,
+        path=str(header.path),
+        family="diffusers",
+        label=label,
+        supported=not problem,
+        problem=problem,
+        prediction="flow" if flow else "v" if told == "v_prediction" else "epsilon",
+        dtype=main_dtype(header),
+        layout="diffusers",
+        components=tuple(part for part in header.configs if part in prefixes),
+        size=header.size,
+        mtime_ns=header.mtime_ns,
+        defaults=Defaults(width=side, height=side, steps=28, cfg_scale=4.0, sampler="euler"),
+        config={"scheduler": scheduler} if scheduler else {},
+        metadata=header.metadata,
+    )
+
+
+def _label(name: str) -> str:
+    """ "Lumina2Pipeline" -> "Lumina 2": a class's name as words."""
+    stem = re.sub(r"(Text2Img|TextToImage|Img2Img|Inpaint)?Pipeline$", "", name)
+    return re.sub(r"(?<=[a-z])(?=[A-Z0-9])|(?<=[0-9])(?=[A-Z])", " ", stem)

@@ -1,0 +1,113 @@
+"""From sorted parts to the description of a model: completeness, and the words that name what tensors do not tell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from modules.core.checkpoint import Defaults, Header, ModelInfo
+from modules.core.errors import CorruptCheckpoint
+from modules.families.layouts.defaults import told_defaults
+from modules.families.layouts.parts import Parts, main_dtype
+from modules.families.layouts.shapes import missing_text
+
+_LOADABLE = ("", "fp8", "fp8_scaled", "nf4", "fp4", "gguf")
+_PACKINGS = {"nvfp4": "NVFP4", "int8": "scaled 8-bit integers", "svdq": "Nunchaku's SVDQuant"}
+_TOLD = ("modelspec.architecture", "modelspec.title", "modelspec.implementation", "general.name", "general.basename")
+
+
+def described(
+    header: Header,
+    parts: Parts,
+    *,
+    family: str,
+    label: str,
+    prediction: str,
+    defaults: Defaults,
+    variant: str = "",
+    config: Mapping[str, Mapping[str, Any]] | None = None,
+    problem: str = "",
+) -> ModelInfo:
+    """A model's description. config: in place of that of the parts; problem: why it is not supported.
+
+    Raises CorruptCheckpoint naming what is missing.
+    """
+    check_complete(header, parts)
+    if not problem and parts.quantisation not in _LOADABLE:
+        packing = _PACKINGS.get(parts.quantisation, parts.quantisation)
+        problem = f"this is {label}, whose weights are packed as {packing}, not supported yet."
+    found = dict(parts.configs if config is None else config)
+    if scheduler := header.configs.get("scheduler"):
+        told = {name: value for name, value in scheduler.items() if not name.startswith("_")}
+        found["scheduler"] = {**told, **found.get("scheduler", {})}
+    return ModelInfo(
+        name=header.stem,
+        path=str(header.path),
+        family=family,
+        label=label,
+        supported=not problem,
+        problem=problem,
+        prediction=prediction,
+        variant=variant,
+        dtype=main_dtype(header),
+        quantisation=parts.quantisation,
+        layout=parts.layout,
+        components=parts.present,
+        size=header.size,
+        mtime_ns=header.mtime_ns,
+        defaults=told_defaults(header, sized(header, defaults)),
+        config=found,
+        metadata=header.metadata,
+    )
+
+
+def check_complete(header: Header, parts: Parts) -> None:
+    """Raise CorruptCheckpoint naming what is missing of a part that is there."""
+    for component, network in parts.networks.items():
+        if network.missing:
+            text = missing_text(header.file_name, list(network.missing), component.replace("_", " "))
+            raise CorruptCheckpoint(text, hint="Download it again.")
+
+
+def missing_of(header: Header, missing: Sequence[str], what: str) -> str:
+    """The sentence that says which tensors of `what` a file lacks."""
+    return missing_text(header.file_name, list(missing), what)
+
+
+def sized(header: Header, defaults: Defaults) -> Defaults:
+    """With the size that `modelspec.resolution` names in place of the family's, where it makes sense."""
+    if found := re.fullmatch(r"\s*(\d+)\s*x\s*(\d+)\s*", header.metadata.get("modelspec.resolution", "")):
+        width, height = int(found[1]), int(found[2])
+        if all(64 <= side <= 2048 and side % 8 == 0 for side in (width, height)):
+            return replace(defaults, width=width, height=height)
+    return defaults
+
+
+def says(header: Header, *words: str) -> bool:
+    """Whether the file's name, or what its metadata calls it, has one of `words`: lower case, as parts of words."""
+    texts = (header.stem, *(header.metadata.get(key, "") for key in _TOLD))
+    folded = " ".join(re.sub(r"[\s_.-]+", "-", text.casefold()) for text in texts)
+    return any(word in folded for word in words)
+
+
+def named_steps(header: Header) -> int | None:
+    """The number of steps that a file's name says ("lightning_4step", "hyper-8-steps"), None where it says none."""
+    found = re.search(r"(?<!\d)(\d{1,2})[\s_-]?steps?(?![a-z])", header.stem.casefold())
+    return int(found[1]) if found and 1 <= int(found[1]) <= 50 else None
+
+
+def read_prediction(header: Header) -> str:
+    """Of UNets: "v" where metadata, a marker tensor or a scheduler's configuration says so, "" where nothing does."""
+    told = header.metadata.get("modelspec.prediction_type", "").casefold()
+    scheduler = str(header.configs.get("scheduler", {}).get("prediction_type", ""))
+    if told.startswith("v") or scheduler == "v_prediction" or "v_pred" in header.tensors:
+        return "v"
+    return "epsilon" if told.startswith("eps") or scheduler == "epsilon" else ""
+
+
+def zero_terminal_snr(header: Header) -> bool:
+    """Whether a model was trained down to pure noise (Lin et al. 2023), as a marker or the configuration says."""
+    scheduler = header.configs.get("scheduler", {})
+    return "ztsnr" in header.tensors or scheduler.get("rescale_betas_zero_snr") is True

@@ -1,0 +1,108 @@
+"""Which network a set of tensor names is: the denoisers that are known, each by names that no other has.
+
+Names are without the prefix of their component, in the original or in diffusers' layout, packed weights folded. Order
+counts: what is built on another architecture comes before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mark:
+    """kind: see KINDS. Names that are all there, and of which none is."""
+
+    kind: str
+    present: tuple[str, ...]
+    absent: tuple[str, ...] = ()
+
+
+_MARKS = (
+    # Flux and its kin: double and single blocks
+    Mark("chroma_radiance", ("distilled_guidance_layer.in_proj.weight", "nerf_blocks.0.param_generator.weight")),
+    Mark("chroma_radiance", ("distilled_guidance_layer.in_proj.weight", "img_in_patch.weight")),
+    Mark("chroma", ("distilled_guidance_layer.in_proj.weight",)),
+    Mark("flux3", ("early_stream_modulations.image.lin.weight",)),
+    Mark("flux2", ("double_stream_modulation_img.lin.weight",)),
+    Mark("flux2", ("double_stream_modulation_img.linear.weight",)),
+    Mark("hunyuan_image", ("txt_in.individual_token_refiner.blocks.0.norm1.weight", "byt5_in.fc1.weight")),
+    Mark("hunyuan_video", ("txt_in.individual_token_refiner.blocks.0.norm1.weight",)),
+    Mark("hunyuan_video", ("txt_in.individual_token_refiner.blocks.0.adaLN_modulation.1.weight",)),
+    Mark("hunyuan_video", ("context_embedder.token_refiner.refiner_blocks.0.norm1.weight",)),
+    Mark("hunyuan_image", ("context_embedder_2.linear_1.weight", "single_transformer_blocks.0.proj_mlp.weight")),
+    Mark("ovis_image", ("context_embedder_norm.weight", "single_transformer_blocks.0.attn.to_q.weight")),
+    Mark("ovis_image", ("semantic_txt_norm.weight", "double_blocks.0.img_attn.qkv.weight")),
+    Mark("flux", ("single_transformer_blocks.0.proj_mlp.weight", "time_text_embed.text_embedder.linear_1.weight")),
+    Mark("longcat_image", ("double_blocks.0.img_attn.qkv.weight", "single_blocks.0.linear1.weight", "txt_in.weight",
+                           "time_in.in_layer.weight"), ("vector_in.in_layer.weight",)),
+    Mark("flux", ("double_blocks.0.img_attn.qkv.weight", "single_blocks.0.linear1.weight")),
+    Mark("bria", ("time_embed.timestep_embedder.linear_1.weight", "single_transformer_blocks.0.proj_mlp.weight")),
+    # Joint blocks
+    Mark("sd3", ("joint_blocks.0.x_block.attn.qkv.weight",)),
+    Mark("sd3", ("pos_embed.proj.weight", "transformer_blocks.0.attn.add_q_proj.weight",
+                 "time_text_embed.text_embedder.linear_1.weight")),
+    Mark("auraflow", ("double_layers.0.attn.w1q.weight", "cond_seq_linear.weight")),
+    Mark("auraflow", ("joint_transformer_blocks.0.attn.add_q_proj.weight", "register_tokens")),
+    Mark("qwen_image_2", ("txt_in.text_norm.weight",)),
+    Mark("qwen_image", ("transformer_blocks.0.img_mod.1.weight", "txt_norm.weight")),
+    Mark("glm_image", ("glyph_projector.net.0.proj.weight",)),
+    Mark("cogview4", ("patch_embed.text_proj.weight", "transformer_blocks.0.norm1.linear.weight")),
+    Mark("mochi", ("blocks.0.attn.qkv_x.weight",)),
+    Mark("hidream", ("double_stream_blocks.0.block.adaLN_modulation.1.weight",)),
+    Mark("hidream", ("double_stream_blocks.0.block.attn1.to_q.weight",)),
+    # One stream
+    Mark("omnigen2", ("ref_image_refiner.0.attn.to_q.weight",)),
+    Mark("z_image", ("x_pad_token", "cap_pad_token", "noise_refiner.0.attention.qkv.weight")),
+    Mark("z_image", ("x_pad_token", "all_x_embedder.2-1.weight")),
+    Mark("lumina2", ("cap_embedder.0.weight", "noise_refiner.0.attention.qkv.weight")),
+    Mark("lumina2", ("time_caption_embed.caption_embedder.0.weight", "noise_refiner.0.attn.to_q.weight")),
+    Mark("lumina", ("cap_embedder.0.weight", "layers.0.attention.wq.weight")),
+    Mark("krea2", ("txtfusion.projector.weight",)),
+    Mark("krea2", ("text_fusion.projector.weight",)),
+    Mark("anima", ("llm_adapter.blocks.0.cross_attn.q_proj.weight",)),
+    Mark("cosmos", ("x_embedder.proj.1.weight",)),
+    Mark("cosmos", ("patch_embed.proj.weight", "transformer_blocks.0.norm1.linear_1.weight")),
+    Mark("pixart", ("y_embedder.y_embedding", "t_block.1.weight", "x_embedder.proj.weight"),
+         ("blocks.0.mlp.inverted_conv.conv.weight",)),
+    Mark("pixart", ("adaln_single.linear.weight", "caption_projection.linear_1.weight", "pos_embed.proj.weight")),
+    Mark("sana", ("blocks.0.cross_attn.q_linear.weight", "blocks.0.mlp.inverted_conv.conv.weight")),
+    Mark("sana", ("transformer_blocks.0.ff.conv_inverted.weight", "caption_norm.weight")),
+    Mark("hunyuandit", ("mlp_t5.0.weight", "pooler.positional_embedding")),
+    Mark("hunyuandit", ("text_embedder.linear_1.weight", "text_embedding_padding")),
+    Mark("kandinsky5", ("visual_transformer_blocks.0.cross_attention.to_query.weight",)),
+    # Videos
+    Mark("wan", ("head.modulation", "blocks.0.self_attn.q.weight")),
+    Mark("wan", ("condition_embedder.text_embedder.linear_1.weight", "blocks.0.attn1.to_q.weight")),
+    Mark("ltx", ("patchify_proj.weight", "transformer_blocks.0.scale_shift_table")),
+    Mark("ltx", ("proj_in.weight", "transformer_blocks.0.scale_shift_table", "time_embed.linear.weight")),
+    Mark("cogvideo", ("patch_embed.text_proj.weight", "transformer_blocks.0.norm1.linear.weight",
+                      "transformer_blocks.0.attn1.to_q.weight")),
+    # UNets that are no Stable Diffusion
+    Mark("cascade_b", ("down_blocks.1.0.channelwise.0.weight", "effnet_mapper.0.weight")),
+    Mark("cascade_c", ("clip_txt_mapper.weight",)),
+    Mark("svd", ("input_blocks.1.0.time_stack.in_layers.2.weight",)),
+    Mark("svd", ("down_blocks.0.resnets.0.spatial_res_block.conv1.weight",)),
+    Mark("kolors", ("encoder_hid_proj.weight", "time_embedding.linear_1.weight")),
+    Mark("kolors", ("encoder_hid_proj.weight", "time_embed.0.weight")),
+    Mark("deepfloyd", ("encoder_hid_proj.weight", "add_embedding.pool.positional_embedding")),
+    Mark("kandinsky2", ("encoder_hid_proj.image_embeds.weight", "conv_in.weight")),
+    Mark("animatediff", ("down_blocks.0.motion_modules.0.temporal_transformer.norm.weight", "conv_in.weight")),
+    Mark("unet", ("time_embed.0.weight", "input_blocks.0.0.weight")),
+    Mark("unet", ("time_embedding.linear_1.weight", "conv_in.weight")),
+    # What is damaged is still to be told from what is unknown
+    Mark("unet", ("middle_block.1.proj_in.weight", "middle_block.0.in_layers.0.weight")),
+    Mark("unet", ("mid_block.attentions.0.proj_in.weight", "mid_block.resnets.0.norm1.weight"),
+         ("controlnet_down_blocks.0.weight",)),
+    Mark("flux", ("double_blocks.1.img_attn.qkv.weight", "single_blocks.1.linear1.weight")),
+    Mark("sd3", ("joint_blocks.1.x_block.attn.qkv.weight",)),
+)  # fmt: skip
+
+
+def kind_of(names: Mapping[str, object]) -> str:
+    """The kind of denoiser with these names, "" where none is known."""
+    for mark in _MARKS:
+        if all(name in names for name in mark.present) and not any(name in names for name in mark.absent):
+            return mark.kind
+    return ""

@@ -1,0 +1,47 @@
+"""Sampling defaults that several families share: those of models which were distilled to few steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from modules.core.checkpoint import Defaults, Header
+from modules.families.layouts.describe import named_steps, says
+
+# Words of file names, the most particular first
+_FAST = (
+    ("turbo", ("turbo",)),
+    ("lightning", ("lightning",)),
+    ("hyper", ("hyper-s", "hyper-sdxl", "hypersd", "-hyper")),
+    ("lcm", ("lcm",)),
+    ("dmd", ("dmd2",)),
+)
+FAST_VARIANTS = tuple(name for name, _ in _FAST)
+
+
+def fast_variant(header: Header) -> str:
+    """ "turbo", "lightning", "hyper", "lcm" or "dmd" where the file's name says so, else ""."""
+    return next((name for name, words in _FAST if says(header, *words)), "")
+
+
+def fast_defaults(header: Header, variant: str, plain: Defaults) -> Defaults:
+    """What a distilled UNet wants, by the publishers' model cards.
+
+    SDXL Turbo: 1 to 4 steps without guidance at 512 x 512 (merges of it at the family's size want more steps);
+    Lightning and Hyper-SD: the steps in the name, Euler with trailing timesteps (here "turbo"), no guidance; LCM and
+    DMD2: 4 to 8 steps of the LCM sampler, guidance 1 to 2.
+    """
+    steps = named_steps(header)
+    if variant == "turbo":
+        pure = says(header, "sd-xl-turbo", "sdxl-turbo", "sd-turbo")
+        size = 512 if pure else plain.width
+        count, scale = (1, 1.0) if pure else (8, 2.0)
+        return replace(
+            plain, width=size, height=size, steps=steps or count, cfg_scale=scale, sampler="euler_a", schedule="turbo"
+        )
+    if variant in ("lightning", "hyper"):
+        return replace(plain, steps=steps or 8, cfg_scale=1.0, sampler="euler", schedule="turbo")
+    if variant == "lcm":
+        return replace(plain, steps=steps or 6, cfg_scale=1.5, sampler="lcm", schedule="sgm_uniform")
+    if variant == "dmd":
+        return replace(plain, steps=steps or 4, cfg_scale=1.0, sampler="lcm", schedule="sgm_uniform")
+    return plain
