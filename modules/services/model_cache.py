@@ -15,6 +15,7 @@ from modules.services.state import StateDatabase
 from modules.services.storage import FoundFile
 
 _INFO: TypeAdapter[ModelInfo] = TypeAdapter(ModelInfo)
+_READING = ("checkpoint.py", "family.py", "folder.py", "gguf.py", "header.py")
 _LONGEST_METADATA = 2000  # characters of one value; merges and training records carry megabytes
 
 
@@ -84,7 +85,7 @@ def reader_version(names: Iterable[str]) -> str:
     digest = hashlib.blake2b("\n".join(sorted(names)).encode(), digest_size=12)
     folders = [Path(folder) for folder in families.__path__]
     sources = [source for folder in folders for source in sorted(folder.rglob("*.py"))]
-    sources += [Path(folder) / name for folder in core.__path__ for name in ("checkpoint.py", "family.py")]
+    sources += [Path(folder) / name for folder in core.__path__ for name in _READING]
     for source in sources:
         digest.update(source.read_bytes())
     return digest.hexdigest()

@@ -134,10 +134,10 @@ def _open(header: Header, inner: Inner, told: Mapping[str, Any], hint: str) -> N
         places=shapes("positional_embedding")[0],
         projected=shapes("text_projection")[1] if has_projection else width,
     )
-    return _finished(config, _open_table(config, projection=has_projection), inner, told, hint)
+    return _finished(config, open_table(config, projection=has_projection), inner, told, hint)
 
 
-def _open_table(config: Config, *, projection: bool) -> Table:
+def open_table(config: Config, *, projection: bool) -> Table:
     table = Table({_EMBEDDING: _OPEN_EMBEDDING, "embeddings.position_embedding.weight": "positional_embedding"})
     table.pair("final_layer_norm", "ln_final")
     if projection:
