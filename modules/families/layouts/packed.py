@@ -10,13 +10,13 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
 from modules.core.checkpoint import Header, TensorInfo
+from modules.families.layouts.once import once
 from modules.families.layouts.shapes import FLAT4
 
 _SIDES = re.compile(
@@ -36,27 +36,9 @@ class Folded:
     quantisation: str
 
 
-class _Same:
-    """A header as a cache's key: itself, not what is in it."""
-
-    def __init__(self, header: Header) -> None:
-        self.header = header
-
-    def __hash__(self) -> int:
-        return id(self.header)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.header is self.header
-
-
+@once
 def folded(header: Header) -> Folded:
-    """The header without what belongs to packed weights. Remembered for the last few: every family asks."""
-    return _folded(_Same(header))
-
-
-@functools.lru_cache(maxsize=4)
-def _folded(same: _Same) -> Folded:
-    header = same.header
+    """The header without what belongs to packed weights."""
     sides = {name for name in header.tensors if _SIDES.search(name) or _MARKERS.search(name)}
     tensors = {name: info for name, info in header.tensors.items() if name not in sides}
     quantisation = _quantisation(tensors, sides)

@@ -17,6 +17,7 @@ from modules.families.layouts.autoencoders import autoencoder
 from modules.families.layouts.clip import clip
 from modules.families.layouts.language import language
 from modules.families.layouts.network import Inner, Network
+from modules.families.layouts.once import once
 from modules.families.layouts.packed import folded
 from modules.families.layouts.prefixes import Text, components, harmless, lone_text, lone_vae
 from modules.families.layouts.shapes import Config, Shapes, told_config
@@ -83,6 +84,7 @@ def _plain(names: Names) -> dict[str, str]:
     return {name: key for name, key in names.items() if isinstance(key, str)}
 
 
+@once
 def sort_parts(header: Header) -> Parts:
     """Sort a file or folder into networks; one that holds none has none.
 
@@ -118,9 +120,9 @@ def _unet(header: Header, inner: Inner, told: Mapping[str, Any]) -> tuple[str, N
     original = "time_embedding.linear_1.weight" not in inner and "conv_in.weight" not in inner
     names = through_names(ldm.unet_names(inner), inner) if original else dict(inner)
     config = unet.config(Shapes(header, names), told)
-    wanted = tuple(unet.expected(config))
+    wanted = dict.fromkeys(unet.expected(config))
     missing = tuple(name for name in wanted if name not in names)
-    unknown = tuple(key for name, key in names.items() if name not in set(wanted))
+    unknown = tuple(key for name, key in names.items() if name not in wanted)
     return "original" if original else "diffusers", Network(
         kind="unet", config=config, names=names, missing=missing, unknown=unknown
     )

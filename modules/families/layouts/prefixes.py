@@ -10,6 +10,7 @@ from modules.core.checkpoint import Header
 from modules.families.layouts import names as ldm
 from modules.families.layouts.kinds import kind_of
 from modules.families.layouts.network import Inner
+from modules.families.layouts.once import once
 
 _DENOISERS = ("model.diffusion_model.", "diffusion_model.", "unet.", "transformer.", "net.", "model.")
 _VAES = ("first_stage_model.", "vae.")
@@ -21,6 +22,7 @@ _TEXTS = {
     "text_encoder.": "", "text_encoder_2.": "", "text_encoder_3.": "", "text_encoder_4.": "",
 }  # fmt: skip
 _COMFY_TEXT = re.compile(r"text_encoders\.(\w+)\.(?:transformer\.|model\.)?|(clip_[lgh]|t5\w*)\.(?:transformer\.)")
+_TEXT_STARTS = ("cond_stage_model.", "conditioner.", "text_encoder", "clip_", "t5")
 # Buffers and training state that files carry along and no model needs.
 _HARMLESS = (
     "alphas_cumprod", "betas", "sqrt_", "log_one_minus_alphas", "posterior_", "logvar", "model_ema.", "global_step",
@@ -55,6 +57,7 @@ class Components:
     ema: bool = False
 
 
+@once
 def components(header: Header) -> Components:
     """Sort the tensors of a folded header. What is not there is empty; this never raises."""
     keys = tuple(header.tensors)
@@ -100,6 +103,8 @@ def _texts(keys: Iterable[str]) -> tuple[Text, ...]:
 
 
 def _text_prefix(key: str) -> str:
+    if not key.startswith(_TEXT_STARTS):
+        return ""
     if comfy := _COMFY_TEXT.match(key):
         return comfy[0]
     return next((prefix for prefix in _TEXTS if key.startswith(prefix)), "")

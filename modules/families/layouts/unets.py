@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from modules.core.checkpoint import Header
 from modules.families.layouts import names as ldm
+from modules.families.layouts.once import once
 from modules.families.layouts.packed import folded
 from modules.families.layouts.prefixes import components
 from modules.families.layouts.shapes import Shapes
@@ -26,6 +27,7 @@ class Unet:
     motion: bool
 
 
+@once
 def unet_of(header: Header) -> Unet | None:
     """A file's UNet, None where it has none that is Stable Diffusion's."""
     plain = folded(header).header

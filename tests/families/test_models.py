@@ -1,0 +1,354 @@
+"""Every family of models by stripped headers of its published files, at their true dimensions."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from modules.core.checkpoint import ModelInfo
+from modules.core.errors import RequestError
+from modules.core.family import Family, identify
+from modules.core.plugin import Registry, collect
+from modules.families.layouts.parts import sort_parts
+from tests.families.published import (
+    REFINER_UNET,
+    SD2_UNET,
+    SDXL_UNET,
+    Shapes,
+    build,
+    chroma_original,
+    clip_shapes,
+    flux_model,
+    flux_original,
+    header_of,
+    of_class,
+    open_clip,
+    qwen_vae_original,
+    sd3_original,
+    t5_xxl,
+    under,
+    unet,
+    unet_original,
+    vae,
+    vae_original,
+    z_image_original,
+)
+from tests.families.record_headers import shapes_of
+
+NET, FIRST = "model.diffusion_model.", "first_stage_model."
+
+
+@pytest.fixture(scope="module")
+def families() -> Registry[Family]:
+    return collect("modules.families", Family, group="inferenz.families")
+
+
+@functools.cache
+def sdxl() -> Shapes:
+    """SDXL base 1.0 as published."""
+    return {
+        **under(NET, unet_original(SDXL_UNET)),
+        **under("conditioner.embedders.0.transformer.", clip_shapes("clip_l", projection=False)),
+        "conditioner.embedders.0.transformer.text_model.embeddings.position_ids": [1, 77],
+        **under("conditioner.embedders.1.model.", open_clip("clip_g")),
+        "conditioner.embedders.1.model.logit_scale": [1],
+        **under(FIRST, vae_original()),
+    }
+
+
+@functools.cache
+def refiner() -> Shapes:
+    return {
+        **under(NET, unet_original(REFINER_UNET)),
+        **under("conditioner.embedders.0.model.", open_clip("clip_g")),
+        **under(FIRST, vae_original()),
+    }
+
+
+@functools.cache
+def sd2() -> Shapes:
+    return {
+        **under(NET, unet_original(SD2_UNET)),
+        **under("cond_stage_model.model.", open_clip("clip_h")),
+        **under(FIRST, vae_original()),
+        "betas": [1000],
+    }
+
+
+@functools.cache
+def sd3_medium() -> Shapes:
+    """The all-in-one file of SD3 medium, T5 included."""
+    return {
+        **under(NET, sd3_original(num_layers=24, num_attention_heads=24, caption_projection_dim=1536,
+                                  pos_embed_max_size=192)),
+        **under("text_encoders.clip_l.transformer.", clip_shapes("clip_l")),
+        **under("text_encoders.clip_g.transformer.", clip_shapes("clip_g")),
+        **under("text_encoders.t5xxl.transformer.", t5_xxl()),
+        **under(FIRST, vae_original(16, quant=False)),
+        "text_encoders.clip_l.logit_scale": [],
+    }  # fmt: skip
+
+
+def flux_dev() -> Shapes:
+    return flux_original(num_layers=19, num_single_layers=38, guidance_embeds=True)
+
+
+def flux_all_in_one() -> Shapes:
+    """As ComfyUI's all-in-one files are."""
+    return {
+        **under(NET, flux_dev()),
+        **under("text_encoders.clip_l.transformer.", clip_shapes("clip_l")),
+        **under("text_encoders.t5xxl.transformer.", t5_xxl()),
+        **under("vae.", vae_original(16, quant=False)),
+    }
+
+
+# Name -> tensors, family, variant, prediction, components
+TRANSFORMER = ("transformer",)
+Case = tuple[Callable[[], Shapes], str, str, str, tuple[str, ...]]
+CASES: Mapping[str, Case] = {
+    "sd_xl_base_1.0": (sdxl, "sdxl", "", "epsilon", ("unet", "text_encoder", "text_encoder_2", "vae")),
+    "sd_xl_refiner_1.0": (refiner, "sdxl", "refiner", "epsilon", ("unet", "text_encoder_2", "vae")),
+    "some_inpainting_xl": (
+        lambda: {**sdxl(), NET + "input_blocks.0.0.weight": [320, 9, 3, 3]},
+        "sdxl", "inpaint", "epsilon", ("unet", "text_encoder", "text_encoder_2", "vae"),
+    ),
+    "edit_xl": (lambda: unet_original({**SDXL_UNET, "in_channels": 8}), "sdxl", "pix2pix", "epsilon", ("unet",)),
+    "noob_vpred": (
+        lambda: {**sdxl(), "v_pred": [], "ztsnr": []},
+        "sdxl", "", "v", ("unet", "text_encoder", "text_encoder_2", "vae"),
+    ),
+    "sdxl_lightning_4step": (lambda: shapes_of(unet(SDXL_UNET)), "sdxl", "lightning", "epsilon", ("unet",)),
+    "sd_xl_turbo_1.0": (lambda: unet_original(SDXL_UNET), "sdxl", "turbo", "epsilon", ("unet",)),
+    "v2-1_768-ema-pruned": (sd2, "sd2", "", "v", ("unet", "text_encoder", "vae")),
+    "512-base-ema": (sd2, "sd2", "", "epsilon", ("unet", "text_encoder", "vae")),
+    "512-inpainting-ema": (
+        lambda: {**sd2(), NET + "input_blocks.0.0.weight": [320, 9, 3, 3]},
+        "sd2", "inpaint", "epsilon", ("unet", "text_encoder", "vae"),
+    ),
+    "sd3_medium": (
+        sd3_medium, "sd3", "", "flow", ("transformer", "text_encoder", "text_encoder_2", "text_encoder_3", "vae")
+    ),
+    "sd3.5_large_turbo": (
+        lambda: sd3_original(num_layers=38, num_attention_heads=38, caption_projection_dim=2432,
+                             pos_embed_max_size=192, qk_norm="rms_norm"),
+        "sd3", "turbo", "flow", TRANSFORMER,
+    ),
+    "flux1-dev": (flux_dev, "flux", "dev", "flow", TRANSFORMER),
+    "flux1-dev-all-in-one": (
+        flux_all_in_one, "flux", "dev", "flow", ("transformer", "text_encoder", "text_encoder_2", "vae")
+    ),
+    "flux1-schnell": (
+        lambda: flux_original(num_layers=19, num_single_layers=38), "flux", "schnell", "flow", TRANSFORMER
+    ),
+    "flux1-lite-8B": (
+        lambda: flux_original(num_layers=8, num_single_layers=38, guidance_embeds=True),
+        "flux", "dev", "flow", TRANSFORMER,
+    ),
+    "flux1-kontext-dev": (flux_dev, "flux", "kontext", "flow", TRANSFORMER),
+    "flux1-fill-dev": (
+        lambda: flux_original(num_layers=2, num_single_layers=2, guidance_embeds=True, in_channels=384,
+                              out_channels=64),
+        "flux", "fill", "flow", TRANSFORMER,
+    ),
+    "Chroma1-HD": (
+        lambda: chroma_original(num_layers=19, num_single_layers=38), "chroma", "", "flow", TRANSFORMER
+    ),
+    "z_image_turbo": (lambda: z_image_original(n_layers=30), "z_image", "turbo", "flow", TRANSFORMER),
+    "z_image_base": (lambda: under(NET, z_image_original(n_layers=30)), "z_image", "", "flow", TRANSFORMER),
+    "qwen_image_2512": (
+        lambda: shapes_of(of_class("QwenImageTransformer2DModel", num_layers=60)),
+        "qwen_image", "", "flow", TRANSFORMER,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_published_file_is_what_it_is(name: str, families: Registry[Family]) -> None:
+    shapes, family, variant, prediction, components = CASES[name]
+    header = header_of(shapes(), name)
+    info = identify(header, families)
+    assert (info.family, info.supported, info.problem) == (family, True, "")
+    assert (info.variant, info.prediction, info.components) == (variant, prediction, components)
+    assert info.layout in ("original", "diffusers")
+    assert not sort_parts(header).rest
+    for network in sort_parts(header).networks.values():
+        assert not network.unknown
+
+
+CLASSES = {
+    "flux": "FluxTransformer2DModel", "sd3": "SD3Transformer2DModel", "chroma": "ChromaTransformer2DModel",
+    "z_image": "ZImageTransformer2DModel", "qwen_image": "QwenImageTransformer2DModel",
+}  # fmt: skip
+TEXT_CLASSES = {
+    "clip_l": "CLIPTextModelWithProjection",
+    "clip_g": "CLIPTextModelWithProjection",
+    "t5": "T5EncoderModel",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in ("z_image_base", "flux1-kontext-dev")])
+def test_the_configuration_makes_networks_of_the_same_parameters(name: str, families: Registry[Family]) -> None:
+    """diffusers' class, made with what was read from the header, has the names of the table and the file's shapes."""
+    header = header_of(CASES[name][0](), name)
+    info, parts = identify(header, families), sort_parts(header)
+    for component in info.components:
+        network = parts.networks[component]
+        if component in ("unet", "transformer"):
+            kind = "UNet2DConditionModel" if component == "unet" else CLASSES[info.family]
+            model = build(kind, config=info.config[component])
+        elif component == "vae":
+            model = build("AutoencoderKL", config=info.config[component])
+        else:
+            model = build(TEXT_CLASSES.get(network.kind, "CLIPTextModelWithProjection"), "transformers", network.config)
+        wanted = {name.removeprefix("text_model."): shape for name, shape in shapes_of(model).items()}
+        found = {name: list(_shape(header, source)) for name, source in network.names.items()}
+        if "text_projection.weight" not in found:
+            wanted.pop("text_projection.weight", None)
+        assert {name: _squeezed(shape) for name, shape in found.items()} == {
+            name: _squeezed(shape) for name, shape in wanted.items()
+        }
+
+
+def _shape(header: Any, source: Any) -> tuple[int, ...]:
+    if isinstance(source, str):
+        return tuple(header.tensors[source].shape)
+    shape = tuple(header.tensors[source.name].shape)
+    if source.rows is not None:
+        shape = (source.rows[1] - source.rows[0], *shape[1:])
+    return shape[::-1] if source.change == "transpose" else shape
+
+
+def _squeezed(shape: list[int]) -> list[int]:
+    return [side for side in shape if side != 1]
+
+
+def named(
+    shapes: Shapes, families: Registry[Family], name: str = "model", metadata: Mapping[str, str] | None = None
+) -> ModelInfo:
+    return identify(header_of(shapes, name, metadata), families)
+
+
+def test_sdxl_defaults_are_never_512(families: Registry[Family]) -> None:
+    base = named(sdxl(), families, "sd_xl_base_1.0").defaults
+    assert (base.width, base.height, base.cfg_scale) == (1024, 1024, 7.0)
+    lightning = named(sdxl(), families, "dreamshaperXL_lightning_4step").defaults
+    assert (lightning.width, lightning.steps, lightning.cfg_scale, lightning.schedule) == (1024, 4, 1.0, "turbo")
+    turbo = named(sdxl(), families, "sd_xl_turbo_1.0_fp16").defaults
+    assert (turbo.width, turbo.steps, turbo.cfg_scale) == (512, 1, 1.0)
+    assert named(sdxl(), families, "lcm_sdxl").defaults.sampler == "lcm"
+
+
+def test_v_prediction_of_sdxl_ends_in_noise_where_the_file_says_so(families: Registry[Family]) -> None:
+    marked = named({**sdxl(), "v_pred": [], "ztsnr": []}, families)
+    assert (marked.prediction, marked.config["scheduler"]["zero_terminal_snr"]) == ("v", True)
+    only_v = named({**sdxl(), "v_pred": []}, families)
+    assert (only_v.prediction, "scheduler" in only_v.config) == ("v", False)
+    by_name = named(sdxl(), families, "NoobAI-XL-Vpred-v1.0")
+    assert (by_name.prediction, by_name.config["scheduler"]["zero_terminal_snr"]) == ("v", True)
+    by_metadata = named(sdxl(), families, metadata={"modelspec.prediction_type": "v"})
+    assert by_metadata.prediction == "v"
+
+
+@pytest.mark.parametrize(
+    ("name", "metadata", "prediction", "side"),
+    [
+        ("v2-1_768-ema-pruned", {}, "v", 768),
+        ("v2-1_512-ema-pruned", {}, "epsilon", 512),
+        ("512-base-ema", {}, "epsilon", 512),
+        ("wd-1-5-beta", {}, "v", 768),
+        ("anything", {"modelspec.prediction_type": "epsilon"}, "epsilon", 512),
+        ("anything", {"modelspec.resolution": "512x512"}, "epsilon", 512),
+        ("anything", {"modelspec.resolution": "768x768"}, "v", 768),
+        ("sd_turbo", {}, "epsilon", 512),
+    ],
+)
+def test_sd2_base_and_v(
+    name: str, metadata: Mapping[str, str], prediction: str, side: int, families: Registry[Family]
+) -> None:
+    info = named(sd2(), families, name, metadata)
+    assert (info.family, info.prediction, info.defaults.width) == ("sd2", prediction, side)
+    assert info.config["unet"].get("upcast_attention", False) == (prediction == "v")
+
+
+def test_pruned_sdxl_models_are_read_by_their_depths(families: Registry[Family]) -> None:
+    """SSD-1B (Segmind 2023): uneven depths, and no attention in the middle."""
+    config = {
+        **SDXL_UNET,
+        "transformer_layers_per_block": [0, [2, 2], [4, 4]],
+        "reverse_transformer_layers_per_block": [[4, 4, 10], [2, 1, 1], 1],
+        "mid_block_type": "UNetMidBlock2D",
+    }
+    shapes = shapes_of(unet(config))
+    info = named(shapes, families, "SSD-1B")
+    assert (info.family, info.supported, info.problem) == ("sdxl", True, "")
+    made = build("UNet2DConditionModel", config=info.config["unet"])
+    assert shapes_of(made) == shapes
+
+
+def test_what_a_person_says_is_taken_and_checked(families: Registry[Family]) -> None:
+    header = header_of(sd2(), "mystery")
+    assert identify(header, families, prediction="epsilon").prediction == "epsilon"
+    assert identify(header, families, family="sd2", variant="turbo").variant == "turbo"
+    other = identify(header, families, family="sdxl")
+    assert (other.family, other.supported) == ("sdxl", False)
+    assert other.problem.startswith("this cannot be taken as Stable Diffusion XL")
+    with pytest.raises(RequestError, match=r"family: there is no family 'sd9'.*sd1, sd2, sdxl"):
+        identify(header, families, family="sd9")
+    with pytest.raises(RequestError, match=r"prediction: Stable Diffusion 2 has no 'flow'.*epsilon, v"):
+        identify(header, families, prediction="flow")
+    with pytest.raises(RequestError, match=r"variant: Stable Diffusion 2 has no 'refiner'"):
+        identify(header, families, variant="refiner")
+
+
+@pytest.mark.parametrize(
+    ("name", "cut", "says"),
+    [
+        ("flux1-dev", "double_blocks.7.img_attn.qkv.bias", "double_blocks.7.img_attn.qkv.bias of the transformer is"),
+        ("sd3_medium", "joint_blocks.3.x_block.mlp.fc1.weight", "joint_blocks.3.x_block.mlp.fc1.weight of the"),
+        ("z_image_turbo", "layers.9.ffn_norm1.weight", "layers.9.ffn_norm1.weight of the transformer is missing"),
+        ("qwen_image_2512", "transformer_blocks.2.attn.to_q.bias", "transformer_blocks.2.attn.to_q.bias of the"),
+        ("Chroma1-HD", "distilled_guidance_layer.norms.1.scale", "distilled_guidance_layer.norms.1.scale of the"),
+        ("sd_xl_base_1.0", "conditioner.embedders.1.model.transformer.resblocks.5.ln_1.bias", "ln_1.bias of the text"),
+    ],
+)
+def test_what_is_missing_is_named(name: str, cut: str, says: str, families: Registry[Family]) -> None:
+    shapes, family, *_ = CASES[name]
+    rest = {key: shape for key, shape in shapes().items() if not key.endswith(cut)}
+    assert len(rest) < len(shapes())
+    info = named(rest, families, name)
+    assert (info.family, info.supported) == (family, False)
+    assert says in info.problem
+
+
+def test_every_family_of_models_says_what_it_needs(families: Registry[Family]) -> None:
+    for kind in families.values():
+        if not kind.predictions or kind.name == "diffusers":
+            continue
+        assert [part.name for part in kind.parts][-1] == "vae", kind.name
+        assert all(part.usual.endswith(".safetensors") for part in kind.parts)
+        assert kind.variants
+
+
+def test_the_flux_vae_and_qwen_vae_have_kinds() -> None:
+    from modules.families.vae import identify_vae
+
+    assert identify_vae(header_of(vae_original(16, quant=False), "ae")).variant == "kl16"
+    assert identify_vae(header_of(vae(4))).variant == "kl4"
+    qwen = identify_vae(header_of(qwen_vae_original(), "qwen_image_vae"))
+    assert (qwen.variant, qwen.supported, qwen.config["vae"]["z_dim"]) == ("qwen", True, 16)
+    assert qwen.config["vae"]["temperal_downsample"] == [False, True, True]
+    assert identify_vae(header_of(shapes_of(of_class("AutoencoderKLQwenImage")))).layout == "diffusers"
+    flux2 = identify_vae(header_of(shapes_of(of_class("AutoencoderKLFlux2"))))
+    assert (flux2.variant, flux2.supported) == ("kl32", False)
+    assert "Flux.2" in flux2.problem
+
+
+def test_flux_in_diffusers_layout(families: Registry[Family]) -> None:
+    shapes = shapes_of(flux_model(num_layers=3, num_single_layers=3, guidance_embeds=True))
+    for prefix in ("", "transformer."):
+        info = named(under(prefix, shapes), families, "dev")
+        assert (info.family, info.variant, info.layout) == ("flux", "dev", "diffusers")
