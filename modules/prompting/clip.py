@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from types import MappingProxyType
 
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
@@ -18,6 +19,7 @@ from tokenizers.models import BPE
 
 from modules.prompting.attention import Break, parse_attention
 from modules.prompting.chunks import CHUNK_TOKENS, Token, split_chunks
+from modules.prompting.folders import Build, read_pairs, read_tokenizer
 
 BEGIN = "<|startoftext|>"
 END = "<|endoftext|>"
@@ -88,25 +90,16 @@ class ClipTokenizer:
     def load(cls, *, padding: int | None = None) -> ClipTokenizer:
         """Build it from the bundled merges (about 0.2 s)."""
         pairs = merges()
-        model = BPE(
-            vocab=dict(vocabulary(pairs)),
-            merges=list(pairs),
-            continuing_subword_prefix="",
-            end_of_word_suffix=WORD_END,
-            unk_token=END,
-        )
-        tokenizer = Tokenizer(model)
-        tokenizer.normalizer = normalizers.Sequence(
-            [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-        )
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
-                pre_tokenizers.ByteLevel(add_prefix_space=False),
-            ]
-        )
-        tokenizer.add_special_tokens([AddedToken(BEGIN, special=True), AddedToken(END, special=True)])
-        return cls(tokenizer, padding=padding)
+        return cls(_byte_pairs(vocabulary(pairs), pairs), padding=padding)
+
+    @classmethod
+    def from_folder(cls, folder: Path, *, padding: int | None = None) -> ClipTokenizer:
+        """Read a diffusers folder's own. Raises CheckpointError."""
+        older: Mapping[tuple[str, ...], Build] = {
+            ("vocab.json", "merges.txt"): lambda own: _byte_pairs(*read_pairs(own))
+        }
+        required = (BEGIN, END, "," + WORD_END)
+        return cls(read_tokenizer(folder, "CLIP", required=required, older=older), padding=padding)
 
     def ids(self, text: str) -> tuple[int, ...]:
         """The token numbers of plain text (brackets are text), without begin, end and padding."""
@@ -165,3 +158,25 @@ class ClipTokenizer:
 
     def _tail(self, room: int) -> tuple[int, ...]:
         return (self.end, *(self.padding,) * room)
+
+
+def _byte_pairs(numbers: Mapping[str, int], pairs: Sequence[tuple[str, str]]) -> Tokenizer:
+    model = BPE(
+        vocab=dict(numbers),
+        merges=list(pairs),
+        continuing_subword_prefix="",
+        end_of_word_suffix=WORD_END,
+        unk_token=END,
+    )
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.add_special_tokens([AddedToken(BEGIN, special=True), AddedToken(END, special=True)])
+    return tokenizer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
+from modules.core.errors import CheckpointMissing
 from modules.prompting.clip import ClipTokenizer, merges, vocabulary
 
 ORIGINAL_VOCABULARY = "3f0c4f7d2086b61b38487075278ea9ed04edb53a03cbb045b86c27190fa8fb69"  # SHA-256 of vocab.json
@@ -137,3 +139,16 @@ def test_half_characters_are_read_as_unknown(ours: ClipTokenizer) -> None:
 def test_threads(ours: ClipTokenizer) -> None:
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(ours.chunks, TEXTS)) == [ours.chunks(text) for text in TEXTS]
+
+
+def test_a_folder_of_its_own(ours: ClipTokenizer, tmp_path: Path) -> None:
+    pairs = merges()
+    (tmp_path / "vocab.json").write_text(json.dumps(dict(vocabulary(pairs))), encoding="utf-8")
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in pairs)]
+    (tmp_path / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    read = ClipTokenizer.from_folder(tmp_path, padding=0)
+    assert read.padding == 0
+    assert [read.ids(text) for text in TEXTS] == [ours.ids(text) for text in TEXTS]
+    (tmp_path / "vocab.json").unlink()
+    with pytest.raises(CheckpointMissing, match=r"no vocabulary of CLIP\. Accepted: tokenizer\.json or vocab"):
+        ClipTokenizer.from_folder(tmp_path)

@@ -1,0 +1,1 @@
+"""Text encoders, whatever family they serve: a prompt becomes what a denoiser reads of it."""

@@ -1,0 +1,140 @@
+"""CLIP and OpenCLIP text encoders (Radford et al. 2021): of SD1, SD2, SDXL, SD3 and Flux."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from modules.backbones.encoders.emphasis import weigh
+from modules.backbones.encoders.encoded import EncodedClip
+from modules.backbones.encoders.loading import load_module
+from modules.backbones.placing import text_dtype
+from modules.core.checkpoint import ModelInfo, Names
+from modules.core.errors import RequestError
+from modules.core.generation import Emphasis
+from modules.diffusion.backbone import Placement
+from modules.prompting.clip import Chunk, ClipTokenizer
+from modules.prompting.folders import folder_of
+
+Kind = Literal["clip_l", "clip_g", "clip_h"]
+PROJECTION = "text_projection.weight"
+
+
+class Chunker(Protocol):
+    """What is needed of a tokenizer: a prompt in chunks of 77 token numbers with their attention weights."""
+
+    def chunks(self, text: str, *, brackets: bool = True) -> tuple[Chunk, ...]: ...
+
+
+@functools.cache
+def clip_tokenizer(kind: Kind = "clip_l") -> ClipTokenizer:
+    """The bundled tokenizer, built once (0.2 s). OpenCLIP's encoders (g, h) were trained with zeros for padding."""
+    return ClipTokenizer.load(padding=None if kind == "clip_l" else 0)
+
+
+class ClipEncoder:
+    """A loaded CLIP text encoder.
+
+    module: what takes part in offloading. least_skip: the clip skip below which the family never goes: 2 for SDXL and
+    SD3, which were trained on the last layer but one. normed: whether the final norm is applied to the layer that is
+    taken; it is for SD1 and SD2. pooled is the projected vector where the module has a projection (SDXL's second, both
+    of SD3), and the normed state of the end token where it has none (Flux).
+    """
+
+    def __init__(
+        self,
+        module: CLIPTextModel | CLIPTextModelWithProjection,
+        tokenizer: Chunker,
+        placement: Placement,
+        *,
+        least_skip: int = 1,
+        normed: bool = True,
+    ) -> None:
+        self.module = module
+        self.width = int(module.config.hidden_size)
+        self._tokenizer, self._placement = tokenizer, placement
+        self._least_skip, self._normed = least_skip, normed
+        self._projected = hasattr(module, "text_projection")
+
+    def tokens(self, text: str, emphasis: Emphasis = "Original") -> tuple[tuple[str, ...], ...]:
+        """The token texts of a prompt, one tuple per chunk of 75."""
+        return tuple(chunk.tokens for chunk in self._tokenizer.chunks(text, brackets=emphasis != "None"))
+
+    @torch.inference_mode()
+    def encode(self, text: str, clip_skip: int = 1, emphasis: Emphasis = "Original") -> EncodedClip:
+        """Encode a prompt of any length. clip_skip: 1 is the last layer, 2 the one before it, as AUTOMATIC1111 counts.
+
+        Raises RequestError for a clip skip past the layers.
+        """
+        layers = self.module.config.num_hidden_layers
+        if not 1 <= clip_skip <= layers:
+            raise RequestError("clip_skip", f"{clip_skip} layers cannot be skipped", accepted=f"1 to {layers}")
+        chunks = self._tokenizer.chunks(text, brackets=emphasis != "None")
+        hidden, pooled = self._states(chunks, min(max(clip_skip, self._least_skip), layers))
+        if emphasis in ("Original", "No norm"):
+            weights = torch.tensor([chunk.weights for chunk in chunks], dtype=torch.float32)
+            hidden = weigh(hidden, weights.to(hidden.device), restore=emphasis == "Original")
+        device, dtype = self._placement.unet_device, self._placement.dtype
+        tokens = hidden.reshape(1, -1, hidden.shape[-1])
+        return EncodedClip(hidden=tokens.to(device=device, dtype=dtype), pooled=pooled.to(device=device, dtype=dtype))
+
+    def _states(self, chunks: Sequence[Chunk], skip: int) -> tuple[Tensor, Tensor]:
+        """(chunks, 77, width) of the layer that is taken, and (1, P)."""
+        device = self._placement.text_device
+        ids = torch.tensor([chunk.ids for chunk in chunks], device=device)
+        last_normed = skip == 1 and self._normed
+        answer = self.module(input_ids=ids, output_hidden_states=not last_normed)
+        pooled: Tensor = answer.text_embeds if self._projected else answer.pooler_output
+        if last_normed:
+            return answer.last_hidden_state, pooled[:1]
+        hidden: Tensor = answer.hidden_states[-skip].to(device)
+        if self._normed:
+            core = getattr(self.module, "text_model", self.module)  # one level down beside a projection
+            hidden = core.final_layer_norm(hidden)
+        return hidden, pooled[:1]
+
+
+def load_clip(
+    info: ModelInfo,
+    names: Names,
+    config: Mapping[str, Any],
+    placement: Placement,
+    *,
+    kind: Kind = "clip_l",
+    component: str = "text_encoder",
+    least_skip: int = 1,
+    normed: bool = True,
+    tokenizer: Chunker | None = None,
+) -> ClipEncoder:
+    """The CLIP text encoder in file `info`; not yet put to use. Raises CheckpointError.
+
+    names: parameter -> tensor; with one for `text_projection.weight` it is an encoder with a projection. config: of
+    transformers' CLIPTextConfig. tokenizer: that of the folder (by `component`) or the bundled one where none is given.
+    """
+    projected = PROJECTION in names
+    model = CLIPTextModelWithProjection if projected else CLIPTextModel
+    module = load_module(
+        model,
+        lambda given: model(CLIPTextConfig(**given)),
+        info,
+        names=names,
+        config=config,
+        placement=placement,
+        dtype=text_dtype(placement),
+    )
+    return ClipEncoder(
+        module, tokenizer or _tokenizer(info, kind, component), placement, least_skip=least_skip, normed=normed
+    )
+
+
+def _tokenizer(info: ModelInfo, kind: Kind, component: str) -> ClipTokenizer:
+    folder = folder_of(Path(info.path), component)
+    if folder is None:
+        return clip_tokenizer(kind)
+    return ClipTokenizer.from_folder(folder, padding=None if kind == "clip_l" else 0)
