@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -22,7 +23,6 @@ from modules.diffusion.backbone import Placement
 from modules.prompting.clip import Chunk, ClipTokenizer
 from modules.prompting.folders import folder_of
 
-Kind = Literal["clip_l", "clip_g", "clip_h"]
 PROJECTION = "text_projection.weight"
 
 
@@ -32,19 +32,39 @@ class Chunker(Protocol):
     def chunks(self, text: str, *, brackets: bool = True) -> tuple[Chunk, ...]: ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """Which state of an encoder a family reads.
+
+    padding: the token that fills a chunk, None for the end token; OpenCLIP's encoders (bigG, H) were trained with 0.
+    cut: layers that the network had when it was trained and the file has no longer, which count as skipped. least: the
+    fewest layers that are skipped, as AUTOMATIC1111 counts: 1 takes the last. normed: whether the final norm follows.
+    """
+
+    padding: int | None = None
+    cut: int = 0
+    least: int = 1
+    normed: bool = True
+
+
+# Source: the encode_prompt of their pipelines in diffusers
+SD1 = Layer()
+SD2 = Layer(padding=0, cut=1, least=2)
+CLIP_L = Layer(least=2, normed=False)  # SDXL's and SD3's first
+CLIP_G = Layer(padding=0, least=2, normed=False)  # SDXL's and SD3's second
+
+
 @functools.cache
-def clip_tokenizer(kind: Kind = "clip_l") -> ClipTokenizer:
-    """The bundled tokenizer, built once (0.2 s). OpenCLIP's encoders (g, h) were trained with zeros for padding."""
-    return ClipTokenizer.load(padding=None if kind == "clip_l" else 0)
+def clip_tokenizer(padding: int | None = None) -> ClipTokenizer:
+    """The bundled tokenizer, built once for each padding (0.2 s): it never changes and has no state."""
+    return ClipTokenizer.load(padding=padding)
 
 
 class ClipEncoder:
     """A loaded CLIP text encoder.
 
-    module: what takes part in offloading. least_skip: the clip skip below which the family never goes: 2 for SDXL and
-    SD3, which were trained on the last layer but one. normed: whether the final norm is applied to the layer that is
-    taken; it is for SD1 and SD2. pooled is the projected vector where the module has a projection (SDXL's second, both
-    of SD3), and the normed state of the end token where it has none (Flux).
+    module: what takes part in offloading. What it answers as `pooled` is the projected vector where the module has a
+    projection (SDXL's second, both of SD3), and the normed state of the end token where it has none (Flux).
     """
 
     def __init__(
@@ -53,13 +73,11 @@ class ClipEncoder:
         tokenizer: Chunker,
         placement: Placement,
         *,
-        least_skip: int = 1,
-        normed: bool = True,
+        layer: Layer = SD1,
     ) -> None:
         self.module = module
         self.width = int(module.config.hidden_size)
-        self._tokenizer, self._placement = tokenizer, placement
-        self._least_skip, self._normed = least_skip, normed
+        self._tokenizer, self._placement, self._layer = tokenizer, placement, layer
         self._projected = hasattr(module, "text_projection")
 
     def tokens(self, text: str, emphasis: Emphasis = "Original") -> tuple[tuple[str, ...], ...]:
@@ -72,11 +90,11 @@ class ClipEncoder:
 
         Raises RequestError for a clip skip past the layers.
         """
-        layers = self.module.config.num_hidden_layers
+        layers = self.module.config.num_hidden_layers + self._layer.cut
         if not 1 <= clip_skip <= layers:
             raise RequestError("clip_skip", f"{clip_skip} layers cannot be skipped", accepted=f"1 to {layers}")
         chunks = self._tokenizer.chunks(text, brackets=emphasis != "None")
-        hidden, pooled = self._states(chunks, min(max(clip_skip, self._least_skip), layers))
+        hidden, pooled = self._states(chunks, max(clip_skip, self._layer.least) - self._layer.cut)
         if emphasis in ("Original", "No norm"):
             weights = torch.tensor([chunk.weights for chunk in chunks], dtype=torch.float32)
             hidden = weigh(hidden, weights.to(hidden.device), restore=emphasis == "Original")
@@ -84,17 +102,17 @@ class ClipEncoder:
         tokens = hidden.reshape(1, -1, hidden.shape[-1])
         return EncodedClip(hidden=tokens.to(device=device, dtype=dtype), pooled=pooled.to(device=device, dtype=dtype))
 
-    def _states(self, chunks: Sequence[Chunk], skip: int) -> tuple[Tensor, Tensor]:
-        """(chunks, 77, width) of the layer that is taken, and (1, P)."""
+    def _states(self, chunks: Sequence[Chunk], back: int) -> tuple[Tensor, Tensor]:
+        """(chunks, 77, width) of the layer that is `back`th from the end of those there are, and (1, P)."""
         device = self._placement.text_device
         ids = torch.tensor([chunk.ids for chunk in chunks], device=device)
-        last_normed = skip == 1 and self._normed
+        last_normed = back == 1 and self._layer.normed
         answer = self.module(input_ids=ids, output_hidden_states=not last_normed)
         pooled: Tensor = answer.text_embeds if self._projected else answer.pooler_output
         if last_normed:
             return answer.last_hidden_state, pooled[:1]
-        hidden: Tensor = answer.hidden_states[-skip].to(device)
-        if self._normed:
+        hidden: Tensor = answer.hidden_states[-back].to(device)
+        if self._layer.normed:
             core = getattr(self.module, "text_model", self.module)  # one level down beside a projection
             hidden = core.final_layer_norm(hidden)
         return hidden, pooled[:1]
@@ -106,10 +124,8 @@ def load_clip(
     config: Mapping[str, Any],
     placement: Placement,
     *,
-    kind: Kind = "clip_l",
+    layer: Layer = SD1,
     component: str = "text_encoder",
-    least_skip: int = 1,
-    normed: bool = True,
     tokenizer: Chunker | None = None,
 ) -> ClipEncoder:
     """The CLIP text encoder in file `info`; not yet put to use. Raises CheckpointError.
@@ -128,13 +144,8 @@ def load_clip(
         placement=placement,
         dtype=text_dtype(placement),
     )
-    return ClipEncoder(
-        module, tokenizer or _tokenizer(info, kind, component), placement, least_skip=least_skip, normed=normed
-    )
-
-
-def _tokenizer(info: ModelInfo, kind: Kind, component: str) -> ClipTokenizer:
-    folder = folder_of(Path(info.path), component)
-    if folder is None:
-        return clip_tokenizer(kind)
-    return ClipTokenizer.from_folder(folder, padding=None if kind == "clip_l" else 0)
+    if tokenizer is None:
+        folder = folder_of(Path(info.path), component)
+        own = folder and ClipTokenizer.from_folder(folder, padding=layer.padding)
+        tokenizer = own or clip_tokenizer(layer.padding)
+    return ClipEncoder(module, tokenizer, placement, layer=layer)
