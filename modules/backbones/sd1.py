@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -15,6 +13,8 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from modules.backbones.autoencoder import Autoencoder, load_vae
+from modules.backbones.encoders.clip import Chunker, clip_tokenizer
+from modules.backbones.encoders.emphasis import weigh
 from modules.backbones.loaded import Loaded
 from modules.backbones.offload import OneAtATime
 from modules.backbones.perturbed import perturbed_attention
@@ -30,19 +30,7 @@ from modules.diffusion.arena import Arena
 from modules.diffusion.backbone import Batch, Placement, backbone
 from modules.diffusion.parameterisation import scale_input, to_denoised
 from modules.families.layouts.parts import TEXT, UNET, VAE, sort_parts, text_parts
-from modules.prompting.clip import Chunk, ClipTokenizer
-
-
-class Chunker(Protocol):
-    """What is needed of a tokenizer: a prompt in chunks of 77 token numbers with their attention weights."""
-
-    def chunks(self, text: str, *, brackets: bool = True) -> tuple[Chunk, ...]: ...
-
-
-@functools.cache
-def clip_tokenizer() -> ClipTokenizer:
-    """CLIP's tokenizer, built once (0.2 s): it never changes and has no state."""
-    return ClipTokenizer.load()
+from modules.prompting.clip import Chunk
 
 
 class Sd1(Loaded):
@@ -129,23 +117,6 @@ class Sd1(Loaded):
         """The same model in float32, read from its file again: it shares nothing with this one."""
         exact = replace(self.placement, dtype=torch.float32, vae_dtype=torch.float32)
         return load_sd1(self.info, self._separate, exact)
-
-
-def weigh(hidden: Tensor, weights: Tensor, *, restore: bool = True) -> Tensor:
-    """AUTOMATIC1111's "Original" emphasis: multiply each token by its weight, then restore the mean of the chunk.
-
-    restore False: "No norm", without the latter. hidden: (chunks, 77, width); weights: (chunks, 77), float32. A chunk
-    whose weights are all 1 is left as it is.
-    """
-    if bool((weights == 1).all()):
-        return hidden
-    before = hidden.float()
-    after = before * weights.unsqueeze(-1)
-    if not restore:
-        return after.to(hidden.dtype)
-    scale = before.mean(dim=(1, 2), keepdim=True) / after.mean(dim=(1, 2), keepdim=True)
-    plain = (weights == 1).all(dim=1).reshape(-1, 1, 1)
-    return torch.where(plain, before, after * scale).to(hidden.dtype)
 
 
 @backbone("sd1")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import math
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from modules.backbones.sd1 import Sd1, load_sd1, weigh
+from modules.backbones.sd1 import Sd1, load_sd1
 from modules.core.checkpoint import ModelInfo, Separate, read_header
 from modules.core.errors import CorruptCheckpoint, RequestError, UnsupportedCheckpoint
 from modules.core.family import Family, identify
@@ -101,23 +100,6 @@ def test_an_encoding_does_not_depend_on_its_company(starter: Sd1) -> None:
 def test_a_clip_skip_past_the_layers_is_refused(skip: int, starter: Sd1) -> None:
     with pytest.raises(RequestError, match="1 to 3"):
         encoded(starter, ["a cat"], skip)
-
-
-def test_weights_multiply_and_the_mean_is_restored() -> None:
-    hidden = torch.randn(2, 77, 8, generator=torch.Generator().manual_seed(0)) + 0.5
-    weights = torch.ones(2, 77)
-    weights[1, 3] = 1.5
-    answer = weigh(hidden, weights)
-    assert torch.equal(answer[0], hidden[0])
-    assert math.isclose(float(answer[1].mean()), float(hidden[1].mean()), rel_tol=1e-4)
-    ratio = answer[1] / hidden[1]
-    assert torch.allclose(ratio[3] / ratio[0], torch.full((8,), 1.5), atol=1e-4)
-
-
-def test_without_norm_weights_multiply_alone() -> None:
-    hidden = torch.randn(1, 77, 8, generator=torch.Generator().manual_seed(0))
-    weights = torch.linspace(0.5, 1.5, 77).reshape(1, 77)
-    assert torch.equal(weigh(hidden, weights, restore=False), hidden * weights.unsqueeze(-1))
 
 
 def test_emphasis_modes(starter: Sd1) -> None:

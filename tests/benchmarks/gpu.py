@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from modules.backbones.sd1 import clip_tokenizer
+from modules.backbones.encoders.clip import clip_tokenizer
 from modules.core.job import EngineOptions, ImageReady
 from modules.schedules.uniform import normal
 from tests.benchmarks import harness

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from modules.app import App, AppConfig, build_app
-from modules.backbones.sd1 import clip_tokenizer
+from modules.backbones.encoders.clip import clip_tokenizer
 from modules.core.generation import GenerationPlan
 from modules.core.job import Completed, EngineOptions, EngineStatus, Event, ImageReady, OnEvent
 from modules.executors.worker import WorkerExecutor
