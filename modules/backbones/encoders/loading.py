@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from modules.backbones.packed.stored import StoredEmbedding, stored
+from modules.backbones.packed.values import Packed
 from modules.backbones.placing import home, text_dtype
 from modules.backbones.weights import fill, map_tensors, skeleton
-from modules.core.checkpoint import ModelInfo, Names
+from modules.core.checkpoint import ModelInfo, Names, Source
 from modules.diffusion.backbone import Placement
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -35,21 +37,44 @@ def load_module(
     config: Mapping[str, Any],
     placement: Placement,
     dtype: torch.dtype,
+    as_stored: bool = False,
 ) -> Module:
     """A text encoder's module with the weights of file `info`, where `placement` keeps them; not yet put to use.
 
-    names: its parameters, with or without a leading `text_model.`, -> the file's tensors. Raises CheckpointError.
+    names: its parameters, with or without a leading `text_model.`, -> the file's tensors. as_stored: weights that are
+    kept on the CPU stay in the file's dtype, mapped, whatever is computed in. Raises CheckpointError.
     """
     module = skeleton(kind, config, build)
-    fill(
-        module,
-        map_tensors(info, names.values()),  # type: ignore[arg-type,unused-ignore]  # parts of tensors come with packing
-        names=_as_here(module, names),  # type: ignore[arg-type,unused-ignore]
-        device=home(placement.text_device, placement),
-        dtype=dtype,
-        source=Path(info.path).name,
-    )
+    where, source, here = home(placement.text_device, placement), Path(info.path).name, _as_here(module, names)
+    tensors = map_tensors(info, names.values())
+    tables: dict[str, Tensor] = {}
+    if as_stored and where.type == "cpu":
+        tables = {layer: table for layer, table in _tables(module, tensors, here) if table.dtype != dtype}
+        tensors = {name: _as_stored(value, dtype) for name, value in tensors.items()}
+        for layer, table in tables.items():  # of no size, until the true one takes its place
+            tensors[_file_name(here[f"{layer}.weight"])] = torch.zeros((), dtype=dtype).expand(table.shape)
+    fill(module, tensors, names=here, device=where, dtype=dtype, source=source)
+    for layer, table in tables.items():
+        module.set_submodule(layer, StoredEmbedding(table, dtype))
     return module
+
+
+def _as_stored(value: Tensor | Packed, dtype: torch.dtype) -> Tensor | Packed:
+    if isinstance(value, Packed) or value.dim() != 2 or value.dtype == dtype:
+        return value
+    return stored(value)
+
+
+def _tables(module: nn.Module, tensors: Mapping[str, Tensor | Packed], names: Names) -> Iterator[tuple[str, Tensor]]:
+    """The embeddings of a module and the tensors that are theirs, where these are neither packed nor parts."""
+    for layer, each in module.named_modules():
+        value = tensors.get(_file_name(names.get(f"{layer}.weight", "")))
+        if isinstance(each, nn.Embedding) and isinstance(value, Tensor) and value.shape == each.weight.shape:
+            yield layer, value
+
+
+def _file_name(source: str | Source) -> str:
+    return source.name if isinstance(source, Source) else source
 
 
 def _as_here(module: nn.Module, names: Names) -> Names:

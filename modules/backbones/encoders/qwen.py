@@ -106,7 +106,9 @@ def load_qwen(
     build = _qwen2 if kind == "qwen2_5_vl" else _qwen3
     model: type[Qwen2Model | Qwen3Model] = Qwen2Model if kind == "qwen2_5_vl" else Qwen3Model
     dtype = wide_text_dtype(placement)
-    module = load_module(model, build, info, names=names, config=_language(config), placement=placement, dtype=dtype)
+    module = load_module(
+        model, build, info, names=names, config=_language(config), placement=placement, dtype=dtype, as_stored=True
+    )
     if tokenizer is None:
         folder = folder_of(Path(info.path), component)
         tokenizer = QwenTokenizer.from_folder(folder, _special(kind)) if folder else qwen_tokenizer(kind)

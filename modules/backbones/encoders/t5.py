@@ -108,6 +108,7 @@ def load_t5(
         config=config,
         placement=placement,
         dtype=wide_text_dtype(placement),
+        as_stored=True,
     )
     module.encoder.set_input_embeddings(module.shared)  # else a table in another dtype would be there twice
     if tokenizer is None:

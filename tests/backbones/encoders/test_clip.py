@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from modules.backbones.encoders.clip import CLIP_G, CLIP_L, SD1, SD2, ClipEncoder, Layer, clip_tokenizer, load_clip
+from modules.core.checkpoint import Source
 from modules.core.errors import CorruptCheckpoint, RequestError
 from modules.prompting.clip import merges, vocabulary
 from tests.backbones.encoders.tiny import FP32, LONG, SHORT, randomised, their_clip, written
@@ -163,6 +164,28 @@ def test_a_clip_skip_past_the_layers_is_refused(folder: Path, skip: int, layer: 
     encoder = Pair(folder, CLIPTextModel, BIG, layer).ours
     with pytest.raises(RequestError, match=f"1 to {3 + layer.cut}"):
         encoder.encode("a cat", skip)
+
+
+def test_a_projection_that_lies_the_other_way(folder: Path) -> None:
+    """OpenCLIP's files keep it for multiplying from the other side."""
+    module = made(CLIPTextModelWithProjection, BIG | {"projection_dim": 24}, 3)
+    info, names = written(module, folder / "straight.safetensors")
+    straight = load_clip(info, names, BIG | {"projection_dim": 24}, FP32, layer=CLIP_G)
+    with torch.no_grad():
+        module.text_projection.weight = torch.nn.Parameter(module.text_projection.weight.t().contiguous())
+    info, names = written(module, folder / "turned.safetensors")
+    turned = names | {"text_projection.weight": Source("text_projection.weight", change="transpose")}
+    again = load_clip(info, turned, BIG | {"projection_dim": 24}, FP32, layer=CLIP_G)
+    assert near(again.encode(SHORT).pooled, straight.encode(SHORT).pooled)
+
+
+def test_names_without_their_level(folder: Path) -> None:
+    """A table may say `text_model.` or not, whatever the class keeps."""
+    module = made(CLIPTextModelWithProjection, SMALL, 4)
+    info, names = written(module, folder / "levels.safetensors")
+    bare = {name.removeprefix("text_model."): source for name, source in names.items()}
+    full = load_clip(info, names, SMALL, FP32, layer=CLIP_L).encode(SHORT)
+    assert torch.equal(load_clip(info, bare, SMALL, FP32, layer=CLIP_L).encode(SHORT).hidden, full.hidden)
 
 
 def test_a_file_that_lacks_something_is_named(folder: Path) -> None:
