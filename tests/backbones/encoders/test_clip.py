@@ -22,7 +22,7 @@ from modules.backbones.encoders.clip import CLIP_G, CLIP_L, SD1, SD2, ClipEncode
 from modules.core.checkpoint import Source
 from modules.core.errors import CorruptCheckpoint, RequestError
 from modules.prompting.clip import merges, vocabulary
-from tests.backbones.encoders.tiny import FP32, LONG, SHORT, randomised, their_clip, written
+from tests.backbones.encoders.tiny import FP32, LONG, SHORT, in_folder, randomised, their_clip, written
 
 SMALL = {
     "hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 4, "num_attention_heads": 4, "projection_dim": 24,
@@ -204,7 +204,7 @@ def test_a_folder_reads_by_its_own_tokenizer(tmp_path: Path) -> None:
     (own / "vocab.json").write_text(json.dumps(numbers), encoding="utf-8")
     (own / "merges.txt").write_text("\n".join(" ".join(pair) for pair in merges()), encoding="utf-8")
     module = made(CLIPTextModel, SMALL, 0)
-    info, names = written(module, tmp_path / "model_index.json")
+    info, names = in_folder(module, tmp_path, "text_encoder_2")
     mine = load_clip(info, names, SMALL, FP32, component="text_encoder_2")
     bundled = load_clip(info, names, SMALL, FP32)
     assert torch.equal(mine.encode("red").hidden, bundled.encode("apple").hidden)

@@ -15,7 +15,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Q
 from modules.backbones.encoders.qwen import QwenEncoder, load_qwen
 from modules.core.errors import CorruptCheckpoint
 from modules.prompting.qwen import QWEN_IMAGE, SPECIAL_QWEN3, Z_IMAGE, merges, vocabulary
-from tests.backbones.encoders.tiny import FP32, LONG, SHORT, randomised, their_qwen, written
+from tests.backbones.encoders.tiny import FP32, LONG, SHORT, in_folder, randomised, their_qwen, written
 
 TEXT = {
     "vocab_size": 151936, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
@@ -102,7 +102,7 @@ def test_a_folder_reads_by_its_own_tokenizer(qwen3: Any, z_image: QwenEncoder, t
     own.mkdir()
     (own / "vocab.json").write_text(json.dumps(vocabulary(merges())), encoding="utf-8")
     (own / "merges.txt").write_text("\n".join(" ".join(pair) for pair in merges()), encoding="utf-8")
-    info, names = written(qwen3, tmp_path / "model_index.json")
+    info, names = in_folder(qwen3, tmp_path, "text_encoder")
     folder = load_qwen(info, names, TEXT | {"head_dim": 8}, FP32, kind="qwen3", template=Z_IMAGE)
     assert torch.equal(folder.encode(SHORT).hidden, z_image.encode(SHORT).hidden)
 

@@ -19,7 +19,7 @@ from modules.backbones.encoders.t5 import T5Encoder, load_t5, t5_tokenizer
 from modules.backbones.weights import weight_bytes
 from modules.core.errors import CheckpointMissing, CorruptCheckpoint
 from modules.prompting.t5 import packed_pieces
-from tests.backbones.encoders.tiny import FP32, LONG, SHORT, randomised, their_t5, written
+from tests.backbones.encoders.tiny import FP32, LONG, SHORT, in_folder, randomised, their_t5, written
 
 CONFIG = {
     "vocab_size": 32128, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 3, "num_heads": 4,
@@ -146,7 +146,7 @@ def test_states_too_large_for_float16_are_computed_in_bfloat16() -> None:
 def test_a_folder_reads_by_its_own_tokenizer(module: Any, encoder: T5Encoder, tmp_path: Path) -> None:
     own = tmp_path / "tokenizer_2"
     own.mkdir()
-    info, names = written(module, tmp_path / "model_index.json")
+    info, names = in_folder(module, tmp_path, "text_encoder_2")
     with pytest.raises(CheckpointMissing, match="tokenizer_2 holds no vocabulary of T5"):
         load_t5(info, names, CONFIG, FP32, component="text_encoder_2")
     (own / "spiece.model").write_bytes(gzip.decompress(packed_pieces()))

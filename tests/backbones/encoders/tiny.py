@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,18 @@ def written(
     save_file(tensors, path)
     info = ModelInfo(name=path.stem, path=str(path), family="text_encoder", label="Text encoder", supported=True)
     return info, {name.removeprefix(prefix): name for name in tensors}
+
+
+def in_folder(module: nn.Module, folder: Path, component: str) -> tuple[ModelInfo, dict[str, str]]:
+    """The same as the only component of a folder in diffusers' layout."""
+    (folder / component).mkdir(parents=True, exist_ok=True)
+    index = {"_class_name": "Pipeline", component: ["transformers", type(module).__name__]}
+    (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
+    (folder / component / "config.json").write_text("{}", encoding="utf-8")
+    written(module, folder / component / "model.safetensors")
+    path = folder / "model_index.json"
+    info = ModelInfo(name=folder.name, path=str(path), family="text_encoder", label="Text encoder", supported=True)
+    return info, {name: f"{component}.{name}" for name in module.state_dict()}
 
 
 def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
