@@ -19,6 +19,7 @@ from modules.backbones.placing import text_dtype
 from modules.core.checkpoint import ModelInfo, Names
 from modules.core.errors import RequestError
 from modules.core.generation import Emphasis
+from modules.diffusion.arena import Arena
 from modules.diffusion.backbone import Placement
 from modules.prompting.clip import Chunk, ClipTokenizer
 from modules.prompting.folders import folder_of
@@ -127,6 +128,7 @@ def load_clip(
     layer: Layer = SD1,
     component: str = "text_encoder",
     tokenizer: Chunker | None = None,
+    arena: Arena | None = None,
 ) -> ClipEncoder:
     """The CLIP text encoder in file `info`; not yet put to use. Raises CheckpointError.
 
@@ -143,6 +145,7 @@ def load_clip(
         config=config,
         placement=placement,
         dtype=text_dtype(placement),
+        arena=arena,
     )
     if tokenizer is None:
         folder = folder_of(Path(info.path), component)

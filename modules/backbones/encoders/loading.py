@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -12,8 +11,9 @@ from torch import Tensor, nn
 from modules.backbones.packed.stored import StoredEmbedding, stored
 from modules.backbones.packed.values import Packed
 from modules.backbones.placing import home, text_dtype
-from modules.backbones.weights import fill, map_tensors, skeleton
+from modules.backbones.weights import fill, map_tensors, read_described, skeleton
 from modules.core.checkpoint import ModelInfo, Names, Source
+from modules.diffusion.arena import Arena
 from modules.diffusion.backbone import Placement
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -38,22 +38,33 @@ def load_module(
     placement: Placement,
     dtype: torch.dtype,
     as_stored: bool = False,
+    arena: Arena | None = None,
 ) -> Module:
     """A text encoder's module with the weights of file `info`, where `placement` keeps them; not yet put to use.
 
     names: its parameters, with or without a leading `text_model.`, -> the file's tensors. as_stored: weights that are
-    kept on the CPU stay in the file's dtype, mapped, whatever is computed in. Raises CheckpointError.
+    kept on the CPU stay in the file's dtype, mapped, whatever is computed in, where `placement.storage` is "file".
+    arena: memory for what is converted. Raises CheckpointError.
     """
     module = skeleton(kind, config, build)
-    where, source, here = home(placement.text_device, placement), Path(info.path).name, _as_here(module, names)
-    tensors = map_tensors(info, names.values())
+    header, where, here = read_described(info), home(placement.text_device, placement), _as_here(module, names)
+    tensors = map_tensors(header, names.values())
     tables: dict[str, Tensor] = {}
-    if as_stored and where.type == "cpu":
+    if as_stored and where.type == "cpu" and placement.storage == "file":
         tables = {layer: table for layer, table in _tables(module, tensors, here) if table.dtype != dtype}
         tensors = {name: _as_stored(value, dtype) for name, value in tensors.items()}
-        for layer, table in tables.items():  # of no size, until the true one takes its place
+        for layer, table in tables.items():  # takes no memory, until the true one takes its place
             tensors[_file_name(here[f"{layer}.weight"])] = torch.zeros((), dtype=dtype).expand(table.shape)
-    fill(module, tensors, names=here, device=where, dtype=dtype, source=source)
+    fill(
+        module,
+        tensors,
+        names=here,
+        device=where,
+        dtype=dtype,
+        source=header.path.name,
+        storage=placement.storage,
+        arena=arena,
+    )
     for layer, table in tables.items():
         module.set_submodule(layer, StoredEmbedding(table, dtype))
     return module

@@ -19,6 +19,7 @@ from modules.backbones.encoders.encoded import EncodedText
 from modules.backbones.encoders.loading import load_module, wide_text_dtype
 from modules.core.checkpoint import ModelInfo, Names
 from modules.core.generation import Emphasis
+from modules.diffusion.arena import Arena
 from modules.diffusion.backbone import Placement
 from modules.prompting.folders import folder_of
 from modules.prompting.qwen import SPECIAL, SPECIAL_QWEN3, QwenTokenizer, Template
@@ -97,6 +98,7 @@ def load_qwen(
     template: Template,
     component: str = "text_encoder",
     tokenizer: Reader | None = None,
+    arena: Arena | None = None,
 ) -> QwenEncoder:
     """The language model in file `info`; not yet put to use. Raises CheckpointError.
 

@@ -15,6 +15,7 @@ from modules.backbones.encoders.encoded import EncodedText
 from modules.backbones.encoders.loading import load_module, wide_text_dtype
 from modules.core.checkpoint import ModelInfo, Names
 from modules.core.generation import Emphasis
+from modules.diffusion.arena import Arena
 from modules.diffusion.backbone import Placement
 from modules.prompting.folders import folder_of
 from modules.prompting.t5 import T5Tokenizer
@@ -96,6 +97,7 @@ def load_t5(
     spare: int = 0,
     component: str = "text_encoder",
     tokenizer: Reader | None = None,
+    arena: Arena | None = None,
 ) -> T5Encoder:
     """The T5 encoder in file `info`; not yet put to use. Raises CheckpointError. See `T5Encoder` and `load_clip`."""
     given = next((names[name] for name in EMBEDDINGS if name in names), None)
@@ -109,6 +111,7 @@ def load_t5(
         placement=placement,
         dtype=wide_text_dtype(placement),
         as_stored=True,
+        arena=arena,
     )
     module.encoder.set_input_embeddings(module.shared)  # else a table in another dtype would be there twice
     if tokenizer is None:

@@ -16,10 +16,11 @@ from transformers import T5Config, T5EncoderModel
 
 from modules.backbones.encoders.loading import wide_text_dtype
 from modules.backbones.encoders.t5 import T5Encoder, load_t5, t5_tokenizer
+from modules.backbones.offload import OneAtATime, by_layer, release
 from modules.backbones.weights import weight_bytes
 from modules.core.errors import CheckpointMissing, CorruptCheckpoint
 from modules.prompting.t5 import packed_pieces
-from tests.backbones.encoders.tiny import FP32, LONG, SHORT, in_folder, randomised, their_t5, written
+from tests.backbones.encoders.tiny import in_folder, CPU, FP32, LONG, SHORT, randomised, their_t5, written
 
 CONFIG = {
     "vocab_size": 32128, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 3, "num_heads": 4,
@@ -134,6 +135,26 @@ def test_weights_are_the_mapped_file(module: Any, tmp_path: Path, stored: torch.
     for name, value in encoder.module.named_parameters():
         if value.dtype == torch.uint8 or value.dim() == 2:  # packed, or a table
             assert any(begin <= value.data_ptr() < end for begin, end in spans), name
+
+
+@pytest.mark.parametrize("how", ["by_layer", "one_at_a_time"])
+def test_offloading_takes_along_what_stays_as_stored(module: Any, tmp_path: Path, how: str) -> None:
+    info, names = written(copy.deepcopy(module).half(), tmp_path / "t5.safetensors")
+    encoder = load_t5(info, names, CONFIG, FP32)
+    before = encoder.encode(SHORT).hidden
+    if how == "by_layer":
+        by_layer(encoder.module, CPU)
+    else:
+        OneAtATime(CPU).add(encoder.module)
+    assert torch.equal(encoder.encode(SHORT).hidden, before)
+    assert torch.equal(encoder.encode(SHORT).hidden, before)
+    release(encoder.module)
+
+
+def test_where_all_is_to_be_unpacked_nothing_stays_as_stored(module: Any, tmp_path: Path) -> None:
+    info, names = written(copy.deepcopy(module).half(), tmp_path / "t5.safetensors")
+    loaded = load_t5(info, names, CONFIG, replace(FP32, storage="compute")).module
+    assert {value.dtype for value in loaded.parameters()} == {torch.float32}
 
 
 def test_states_too_large_for_float16_are_computed_in_bfloat16() -> None:
