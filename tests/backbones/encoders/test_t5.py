@@ -20,7 +20,7 @@ from modules.backbones.offload import OneAtATime, by_layer, release
 from modules.backbones.weights import weight_bytes
 from modules.core.errors import CheckpointMissing, CorruptCheckpoint
 from modules.prompting.t5 import packed_pieces
-from tests.backbones.encoders.tiny import in_folder, CPU, FP32, LONG, SHORT, randomised, their_t5, written
+from tests.backbones.encoders.tiny import CPU, FP32, LONG, SHORT, in_folder, randomised, their_t5, written
 
 CONFIG = {
     "vocab_size": 32128, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 3, "num_heads": 4,
