@@ -36,6 +36,15 @@ class PerturbedAttention:
         return torch.cat([(identity if flag else usual)[n : n + 1] for n, flag in enumerate(self._flags)])
 
 
+def no_middle(label: str) -> RequestError:
+    """The error for a model without what is perturbed."""
+    return RequestError(
+        "guidance.pag",
+        f"{label} has no middle block whose self-attention could be perturbed",
+        accepted="other guidance, or a Stable Diffusion 1, 2 or XL model",
+    )
+
+
 @contextmanager
 def perturbed_attention(block: nn.Module, flags: Sequence[bool]) -> Iterator[None]:
     """Perturb the self-attention in `block` for the flagged rows, for as long as the context lasts.
@@ -48,9 +57,7 @@ def perturbed_attention(block: nn.Module, flags: Sequence[bool]) -> Iterator[Non
         if name.rpartition(".")[2] == SELF_ATTENTION and isinstance(layer, Attention)
     ]
     if not layers:
-        raise RequestError(
-            "guidance.pag", "this model has no self-attention in its middle", accepted="other guidance with this model"
-        )
+        raise no_middle("this model")
     usual = [layer.processor for layer in layers]
     try:
         for layer in layers:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PROBE_SIDE = 8  # latent pixels: 64 x 64 picture pixels, a fortieth of a step's work at 512 x 512
-PROBES = 3
+PROBES = 3  # invented latents at least; see `probe_latents`
 PROBE_WEIGHT = 0.02  # of an invented latent against a real result's
 RESULTS = 8  # real results that still sharpen the fit
 RIDGE = 1e-3
@@ -144,11 +144,15 @@ def renderer_for(backbone: Backbone, taesd: str = "", *, side: int = 64) -> tupl
 
 
 def probe_latents(channels: int) -> Tensor:
-    """(PROBES, C, 8, 8) normal latents of even quarters with a little grain: even areas tell colours best."""
+    """(N, C, 8, 8) normal latents of even quarters with a little grain: even areas tell colours best.
+
+    N: PROBES, or as many as make more quarters than there are channels, whose factors are wanted, and a constant.
+    """
+    count = max(PROBES, -(-(channels + 1) // 4))
     generator = torch.Generator().manual_seed(0)
-    quarters = torch.randn(PROBES, channels, 2, 2, generator=generator)
+    quarters = torch.randn(count, channels, 2, 2, generator=generator)
     even = quarters.repeat_interleave(PROBE_SIDE // 2, -1).repeat_interleave(PROBE_SIDE // 2, -2)
-    return even + 0.2 * torch.randn(PROBES, channels, PROBE_SIDE, PROBE_SIDE, generator=generator)
+    return even + 0.2 * torch.randn(count, channels, PROBE_SIDE, PROBE_SIDE, generator=generator)
 
 
 def find_taesd(folder: Path) -> Path | None:

@@ -75,6 +75,16 @@ def test_before_anything_was_learnt_the_probe_alone_is_near() -> None:
     assert np.abs(colours.render(latent).astype(int) - expected).mean() < 8
 
 
+def test_the_probe_tells_sixteen_channels_apart() -> None:
+    backbone = SmallBackbone(KEY)
+    backbone.latent_channels = 16
+    backbone._colours = torch.randn(16, 3, generator=torch.Generator().manual_seed(5)) * 0.05
+    colours, _ = renderer_for(backbone)
+    latent = torch.randn(1, 16, 16, 16, generator=torch.Generator().manual_seed(4))
+    expected = as_pixels(backbone.decode(latent)[0]).numpy()[::8, ::8]
+    assert np.abs(colours.render(latent).astype(int) - expected).mean() < 6
+
+
 def test_nothing_observed_is_grey_and_nan_does_no_harm() -> None:
     colours = LatentColours(4)
     nan = torch.full((1, 4, 2, 2), float("nan"))
