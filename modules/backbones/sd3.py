@@ -11,7 +11,7 @@ from diffusers import SD3Transformer2DModel
 from torch import Tensor
 from torch.nn import functional
 
-from modules.backbones.encoders.clip import ClipEncoder
+from modules.backbones.encoders.clip import CLIP_G, CLIP_L, ClipEncoder
 from modules.backbones.encoders.t5 import T5Encoder
 from modules.backbones.loading import Assembly
 from modules.backbones.transformer import Built, FlowTransformer, Seen
@@ -78,9 +78,8 @@ def sd3(info: ModelInfo, separate: Separate[ModelInfo], placement: Placement) ->
     """
     assembly = Assembly(family, info, separate, placement)
     transformer = assembly.denoiser(SD3Transformer2DModel, build_sd3)
-    layer = {"least_skip": 2, "normed": False}
-    clip_l = assembly.clip("text_encoder", projected=assembly.own("text_encoder"), **layer)
-    clip_g = assembly.clip("text_encoder_2", projected=True, kind="clip_g", **layer)
+    clip_l = assembly.clip("text_encoder", projected=assembly.own("text_encoder"), layer=CLIP_L)
+    clip_g = assembly.clip("text_encoder_2", projected=True, layer=CLIP_G)
     t5 = assembly.t5("text_encoder_3", length=LENGTH) if assembly.has("text_encoder_3") else None
     vae = assembly.autoencoder(scaling=SCALING, shift=SHIFT)
     built = Built.of(assembly, transformer, vae, sd3.load)
