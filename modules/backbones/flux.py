@@ -68,7 +68,9 @@ class Flux(FlowTransformer):
             return None
         usual = self.info.defaults.distilled_cfg_scale or GUIDANCE
         scales = seen.distilled or (None,) * len(seen.x)
-        return torch.tensor([usual if scale is None else scale for scale in scales], device=seen.x.device)
+        device = seen.x.device
+        told = [usual if scale is None else scale for scale in scales]
+        return torch.tensor(told, pin_memory=device.type == "cuda").to(device, non_blocking=True)
 
     def _nothing(self, x: Tensor) -> Tensor | None:
         """For fill, a mask of ones beside an encoded grey picture: all is to be made anew."""

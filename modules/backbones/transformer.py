@@ -134,11 +134,11 @@ class FlowTransformer(Loaded, ABC):
         if any(batch.perturbed):
             raise no_middle(self.info.label)
         device, dtype, x, text = self.placement.unet_device, self.placement.dtype, batch.x, batch.text
-        waits = not batch.sigmas.is_pinned()
+        pinned = batch.sigmas.is_pinned()  # the copies are queued behind the device's work then, and nothing waits
         pooled = None if text.pooled is None else text.pooled.to(device=device, dtype=dtype)
         seen = Seen(
             x=whole_patches(x, self.patch).to(device=device, dtype=dtype),
-            times=batch.sigmas.to(device, non_blocking=not waits),
+            times=batch.sigmas.to(device, non_blocking=pinned),
             tokens=text.tokens.to(device=device, dtype=dtype),
             pooled=pooled,
             mask=None if text.mask is None else text.mask.to(device),
@@ -147,7 +147,7 @@ class FlowTransformer(Loaded, ABC):
             channels=self._channels(batch),
         )
         output = self._predict(seen)[..., : x.shape[-2], : x.shape[-1]]
-        levels = batch.sigmas.to(x.device, non_blocking=not waits)
+        levels = batch.sigmas.to(x.device, non_blocking=pinned)
         return to_denoised("flow", x, output.to(device=x.device, dtype=torch.float32), levels)
 
     def upcast(self) -> Backbone:

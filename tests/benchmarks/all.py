@@ -46,6 +46,7 @@ BENCHMARKS = (
     Benchmark("four_people", ("--runs", "1", "--steps", "4")),
     Benchmark("preview", ("--runs", "1", "--steps", "4")),
     Benchmark("gpu", ("--runs", "1", "--steps", "4")),
+    Benchmark("flux", ("--double", "1", "--single", "1")),
     Benchmark("catalog", ("--runs", "1", "--files", "100")),
     Benchmark("history", ("--runs", "20", "--pictures", "200")),
     Benchmark("png", ("--runs", "2", "--size", "512")),
