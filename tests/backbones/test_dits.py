@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderKL, FluxFillPipeline
+from gguf import GGMLQuantizationType, GGUFWriter, quants
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from modules.backbones.chroma import chroma
@@ -23,6 +25,7 @@ from modules.diffusion.backbone import Backbone
 from modules.engine.forward import joined
 from modules.families.text_encoder import identify_text_encoder
 from modules.families.vae import identify_vae
+from tests import original
 from tests import tiny_dits as tiny
 from tests.engine.small import placement
 from tests.passes import denoise
@@ -217,3 +220,52 @@ def test_the_end_takes_all_weights_along(family: str, tmp_path: Path) -> None:
     assert model.weight_bytes > 1000
     model.close()
     assert all(value.is_meta for network in networks for value in network.parameters())
+
+
+@pytest.mark.parametrize("family", ["flux", "chroma", "sd3"])
+def test_weights_of_eight_bits_stay_so_and_compute_as_what_they_stand_for(family: str, tmp_path: Path) -> None:
+    """The transformer alone in fp8, as such files are spread; parts of fused matrices included."""
+    made = tiny.tiny_model(family)
+    exact = loaded(made.write(tmp_path / "exact.safetensors"))
+    path = tmp_path / "fp8.safetensors"
+    small = {
+        name: value.to(torch.float8_e4m3fn) if name.startswith("model.diffusion_model.") and value.dim() == 2 else value
+        for name, value in load_file(tmp_path / "exact.safetensors").items()
+    }
+    save_file(small, path, metadata=dict(read_header(tmp_path / "exact.safetensors").metadata))
+    packed = loaded(path)
+    assert packed.info.quantisation == "fp8"
+    assert packed.weight_bytes < exact.weight_bytes
+    rounded = {name: value.float() for name, value in small.items()}
+    save_file(rounded, tmp_path / "rounded.safetensors", metadata=dict(read_header(path).metadata))
+    (text,) = exact.encode(["a red apple"], 1)
+    wanted = pass_of(loaded(tmp_path / "rounded.safetensors"), text)
+    torch.testing.assert_close(pass_of(packed, text), wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_a_transformer_alone_in_gguf_computes_with_its_parts_from_files(tmp_path: Path) -> None:
+    """As Flux is spread most: the transformer in 8 bits, parts from files of their own."""
+    made = tiny.tiny_model("flux")
+    writer = GGUFWriter(tmp_path / "flux.gguf", "flux")
+    kind = GGMLQuantizationType.Q8_0
+    rounded: dict[str, Tensor] = {}
+    for name, value in original.flux(made.transformer.state_dict()).items():
+        if value.dim() == 2 and value.shape[1] % 32 == 0:
+            blocks = quants.quantize(value.numpy(), kind)
+            writer.add_tensor(name, blocks, raw_dtype=kind)
+            rounded[name] = torch.from_numpy(quants.dequantize(blocks, kind))
+        else:
+            writer.add_tensor(name, value.numpy())
+            rounded[name] = value
+    for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
+        step()
+    save_file({name: value.contiguous() for name, value in rounded.items()}, tmp_path / "rounded.safetensors")
+    texts = {
+        name: identify_text_encoder(read_header(made.write_part(tmp_path, name)))
+        for name in ("text_encoder", "text_encoder_2")
+    }
+    parts = Separate(**texts, vae=identify_vae(read_header(made.write_part(tmp_path, "vae"))))
+    packed, wanted = loaded(tmp_path / "flux.gguf", parts), loaded(tmp_path / "rounded.safetensors", parts)
+    assert packed.info.quantisation == "gguf"
+    (text,) = packed.encode(["a red apple"], 1)
+    torch.testing.assert_close(pass_of(packed, text), pass_of(wanted, text), atol=1e-5, rtol=1e-5)
