@@ -125,12 +125,18 @@ def tiny_clip(width: int, *, projected: bool = False) -> PreTrainedModel:
     return _ready(CLIPTextModelWithProjection(config) if projected else CLIPTextModel(config))
 
 
-def tiny_t5() -> T5EncoderModel:
+def tiny_t5(width: int = T5) -> T5EncoderModel:
     """T5 v1.1 with its true vocabulary."""
     return _ready(
         T5EncoderModel(
             T5Config(
-                vocab_size=32128, d_model=T5, d_kv=8, d_ff=32, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu"
+                vocab_size=32128,
+                d_model=width,
+                d_kv=8,
+                d_ff=32,
+                num_layers=2,
+                num_heads=2,
+                feed_forward_proj="gated-gelu",
             )
         )
     )

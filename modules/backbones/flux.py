@@ -92,6 +92,8 @@ def flux(info: ModelInfo, separate: Separate[ModelInfo], placement: Placement) -
     transformer = assembly.denoiser(FluxTransformer2DModel, _build)
     clip = assembly.clip("text_encoder", projected=False)
     t5 = assembly.t5("text_encoder_2", length=SCHNELL_LENGTH if info.variant == "schnell" else LENGTH)
+    assembly.check_width("text_encoder", clip.width, transformer.config["pooled_projection_dim"])
+    assembly.check_width("text_encoder_2", t5.width, transformer.config["joint_attention_dim"])
     vae = assembly.autoencoder(scaling=SCALING, shift=SHIFT)
     built = Built.of(assembly, transformer, vae, flux.load)
     return Flux(built, clip=clip, t5=t5)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from modules.backbones.autoencoder import Autoencoder, load_vae
-from modules.backbones.encoders.clip import PROJECTION, ClipEncoder, load_clip
+from modules.backbones.encoders.clip import PROJECTION, SD1, ClipEncoder, Layer, load_clip
 from modules.backbones.encoders.t5 import T5Encoder, load_t5
 from modules.backbones.placing import arena_of, home, put, turns_of
 from modules.backbones.weights import fill, map_tensors, read_described, skeleton
@@ -105,19 +105,22 @@ class Assembly:
         put(network, placement.unet_device, placement, self.turns)
         return network
 
-    def clip(self, component: str, *, projected: bool, **options: Any) -> ClipEncoder:
+    def clip(self, component: str, *, projected: bool, layer: Layer = SD1) -> ClipEncoder:
         """A CLIP text encoder, ready to compute. projected: whether its pooled vector goes through the file's own
-        projection; options: `load_clip`'s. Raises CheckpointError."""
+        projection; layer: which state is read. Raises CheckpointError."""
         file = self._needed(component)
         names = {name: source for name, source in file.names().items() if projected or name != PROJECTION}
-        reader = load_clip(file.info, names, file.config, self.placement, component=component, **options)
+        reader = load_clip(file.info, names, file.config, self.placement, component=component, layer=layer)
         put(reader.module, self.placement.text_device, self.placement, self.turns)
         return reader
 
-    def t5(self, component: str, **options: Any) -> T5Encoder:
-        """A T5 encoder, ready to compute. options: `load_t5`'s. Raises CheckpointError."""
+    def t5(self, component: str, *, length: int, masked: bool = False, spare: int = 0) -> T5Encoder:
+        """A T5 encoder, ready to compute. length, masked, spare: see `T5Encoder`. Raises CheckpointError."""
         file = self._needed(component)
-        reader = load_t5(file.info, file.names(), file.config, self.placement, component=component, **options)
+        reader = load_t5(
+            file.info, file.names(), file.config, self.placement,
+            length=length, masked=masked, spare=spare, component=component,
+        )  # fmt: skip
         put(reader.module, self.placement.text_device, self.placement, self.turns)
         return reader
 
@@ -130,10 +133,18 @@ class Assembly:
         again = partial(load_vae, file.info, file.alone)
         vae = again(placement, self.arena)
         put(vae, placement.vae_device, placement, self.turns)
-        scaling, shift = (
-            file.config.get(f"{name}_factor", usual) for name, usual in (("scaling", scaling), ("shift", shift))
-        )
+        own = {name: value for name, value in file.config.items() if value is not None}
+        scaling, shift = own.get("scaling_factor", scaling), own.get("shift_factor", shift)
         return Autoencoder(vae, placement, scaling=float(scaling), shift=float(shift), load=again, turns=self.turns)
+
+    def check_width(self, component: str, given: int, wanted: int) -> None:
+        """Raise UnsupportedCheckpoint where a text encoder's answers do not have the width that the denoiser reads."""
+        if given != wanted:
+            raise UnsupportedCheckpoint(
+                f"{self._needed(component).info.name} gives texts a width of {given} where {self.info.name} needs "
+                f"{wanted}.",
+                hint="Choose another text encoder.",
+            )
 
     def has(self, component: str) -> bool:
         """Whether an optional part is there."""

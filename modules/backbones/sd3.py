@@ -81,6 +81,10 @@ def sd3(info: ModelInfo, separate: Separate[ModelInfo], placement: Placement) ->
     clip_l = assembly.clip("text_encoder", projected=assembly.own("text_encoder"), layer=CLIP_L)
     clip_g = assembly.clip("text_encoder_2", projected=True, layer=CLIP_G)
     t5 = assembly.t5("text_encoder_3", length=LENGTH) if assembly.has("text_encoder_3") else None
+    widths = transformer.config
+    assembly.check_width("text_encoder_2", clip_l.width + clip_g.width, widths["pooled_projection_dim"])
+    if t5:
+        assembly.check_width("text_encoder_3", t5.width, widths["joint_attention_dim"])
     vae = assembly.autoencoder(scaling=SCALING, shift=SHIFT)
     built = Built.of(assembly, transformer, vae, sd3.load)
     return Sd3(built, clip_l=clip_l, clip_g=clip_g, t5=t5)

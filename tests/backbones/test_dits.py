@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,14 @@ def test_a_part_of_another_kind_is_refused(tmp_path: Path) -> None:
     clip = identify_text_encoder(read_header(model.write_part(tmp_path, "text_encoder")))
     with pytest.raises(UnsupportedCheckpoint, match="text_encoder does not fit mine, which needs a T5"):
         loaded(model.write(tmp_path / "mine.safetensors"), Separate(text_encoder_2=clip))
+
+
+def test_a_text_encoder_of_another_width_is_refused(tmp_path: Path) -> None:
+    model = tiny.tiny_model("chroma")
+    other = replace(model, parts={"text_encoder": tiny.tiny_t5(width=32)})
+    t5 = identify_text_encoder(read_header(other.write_part(tmp_path, "text_encoder")))
+    with pytest.raises(UnsupportedCheckpoint, match="text_encoder gives texts a width of 32 where mine needs 24"):
+        loaded(model.write(tmp_path / "mine.safetensors"), Separate(text_encoder=t5))
 
 
 def test_sd3_takes_zeros_where_there_is_no_t5(tmp_path: Path) -> None:
