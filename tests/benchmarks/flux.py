@@ -1,6 +1,6 @@
 """A Flux.1 of its true widths and a quarter of its depth: how long it takes to load, and how much memory.
 
-    python -m tests.benchmarks.flux [--dtype bfloat16] [--size 256] [--double 5] [--single 10]
+    python -m tests.benchmarks.flux [--dtype bfloat16] [--size 128] [--double 5] [--single 10]
 
 The file is in bfloat16, random, in the layout that Flux was published in; its text encoders have true widths and one
 layer, its VAE is whole. In bfloat16 the transformer's weights stay pages of the file, and so take no anonymous memory;
@@ -125,7 +125,7 @@ def measure(path: Path, dtype: str, side: int, threads: int) -> list[dict[str, o
 def main() -> None:
     parser = harness.arguments(__doc__ or "", runs=1)
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
-    parser.add_argument("--size", type=int, default=256, help="pixels of a side (default %(default)s)")
+    parser.add_argument("--size", type=int, default=128, help="pixels of a side (default %(default)s)")
     parser.add_argument("--double", type=int, default=5, help="double blocks, of 19 (default %(default)s)")
     parser.add_argument("--single", type=int, default=10, help="single blocks, of 38 (default %(default)s)")
     given = parser.parse_args()
