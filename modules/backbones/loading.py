@@ -19,7 +19,7 @@ from modules.core.checkpoint import ModelInfo, Names, Separate
 from modules.core.errors import UnsupportedCheckpoint
 from modules.core.family import Family, Part
 from modules.diffusion.backbone import Placement
-from modules.families.layouts.parts import TEXT, TRANSFORMER, VAE, sort_parts, text_parts, vae_parts
+from modules.families.layouts.parts import TEXT, TRANSFORMER, VAE, Parts, sort_parts, text_parts, vae_parts
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -41,13 +41,6 @@ class PartFile:
     def config(self) -> Mapping[str, Any]:
         """The keyword arguments of the part's class."""
         return self.info.config[self.component]
-
-    def names(self) -> Names:
-        """The part's name table. Raises CheckpointError."""
-        header = read_described(self.info)
-        if not self.alone:
-            return sort_parts(header).of(self.component)
-        return (vae_parts if self.component == VAE else text_parts)(header).of(self.component)
 
 
 def part_file(info: ModelInfo, separate: Separate[ModelInfo], part: Part) -> PartFile | None:
@@ -78,7 +71,8 @@ def said(part: Part) -> str:
 
 
 class Assembly:
-    """A model while it is put together. All of its files are looked for before the first one is mapped.
+    """A model while it is put together. All of its files are looked for before the first one is mapped, and each is
+    sorted once, whatever number of parts it has.
 
     turns, arena: what its parts share, for `Loaded`.
     """
@@ -88,6 +82,7 @@ class Assembly:
         self.info, self.separate, self.placement = info, separate, placement
         self.turns, self.arena = turns_of(placement), arena_of(placement)
         self._files = {part.name: part_file(info, separate, part) for part in family.parts}
+        self._sorted: dict[tuple[str, str], Parts] = {}
 
     def denoiser(
         self, kind: type[Network], build: Callable[[Mapping[str, Any]], Network], component: str = TRANSFORMER
@@ -96,11 +91,10 @@ class Assembly:
 
         Raises CheckpointError.
         """
-        header, placement = read_described(self.info), self.placement
-        names = sort_parts(header).of(component)
+        placement, names = self.placement, self._names(PartFile(info=self.info, component=component, alone=False))
         network = skeleton(kind, self.info.config[component], build)
-        where, dtype, source = home(placement.unet_device, placement), placement.dtype, header.path.name
-        tensors = map_tensors(header, names.values())
+        where, dtype, source = home(placement.unet_device, placement), placement.dtype, Path(self.info.path).name
+        tensors = map_tensors(self.info, names.values())
         fill(network, tensors, names=names, device=where, dtype=dtype, source=source, arena=self.arena)
         put(network, placement.unet_device, placement, self.turns)
         return network
@@ -109,7 +103,7 @@ class Assembly:
         """A CLIP text encoder, ready to compute. projected: whether its pooled vector goes through the file's own
         projection; layer: which state is read. Raises CheckpointError."""
         file = self._needed(component)
-        names = {name: source for name, source in file.names().items() if projected or name != PROJECTION}
+        names = {name: source for name, source in self._names(file).items() if projected or name != PROJECTION}
         reader = load_clip(file.info, names, file.config, self.placement, component=component, layer=layer)
         put(reader.module, self.placement.text_device, self.placement, self.turns)
         return reader
@@ -118,7 +112,7 @@ class Assembly:
         """A T5 encoder, ready to compute. length, masked, spare: see `T5Encoder`. Raises CheckpointError."""
         file = self._needed(component)
         reader = load_t5(
-            file.info, file.names(), file.config, self.placement,
+            file.info, self._names(file), file.config, self.placement,
             length=length, masked=masked, spare=spare, component=component,
         )  # fmt: skip
         put(reader.module, self.placement.text_device, self.placement, self.turns)
@@ -154,6 +148,14 @@ class Assembly:
         """Whether a part comes from a folder in diffusers' layout that is the checkpoint."""
         file = self._needed(component)
         return not file.alone and Path(file.info.path).name == "model_index.json"
+
+    def _names(self, file: PartFile) -> Names:
+        """A part's name table. Raises CheckpointError."""
+        known = (file.info.path, file.component if file.alone else "")
+        if known not in self._sorted:
+            sort = (vae_parts if file.component == VAE else text_parts) if file.alone else sort_parts
+            self._sorted[known] = sort(read_described(file.info))
+        return self._sorted[known].of(file.component)
 
     def _needed(self, component: str) -> PartFile:
         file = self._files[component]
