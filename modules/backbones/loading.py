@@ -104,7 +104,9 @@ class Assembly:
         projection; layer: which state is read. Raises CheckpointError."""
         file = self._needed(component)
         names = {name: source for name, source in self._names(file).items() if projected or name != PROJECTION}
-        reader = load_clip(file.info, names, file.config, self.placement, component=component, layer=layer)
+        reader = load_clip(
+            file.info, names, file.config, self.placement, layer=layer, component=component, arena=self.arena
+        )
         put(reader.module, self.placement.text_device, self.placement, self.turns)
         return reader
 
@@ -113,7 +115,7 @@ class Assembly:
         file = self._needed(component)
         reader = load_t5(
             file.info, self._names(file), file.config, self.placement,
-            length=length, masked=masked, spare=spare, component=component,
+            length=length, masked=masked, spare=spare, component=component, arena=self.arena,
         )  # fmt: skip
         put(reader.module, self.placement.text_device, self.placement, self.turns)
         return reader
