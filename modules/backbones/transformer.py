@@ -20,14 +20,11 @@ from torch.nn import functional
 from modules.backbones.autoencoder import Autoencoder
 from modules.backbones.loaded import Loaded
 from modules.backbones.loading import Assembly
-from modules.backbones.offload import OneAtATime
 from modules.backbones.perturbed import no_middle
-from modules.core.checkpoint import ModelInfo, Separate
 from modules.core.errors import RequestError
 from modules.core.generation import Emphasis
 from modules.core.operations import Text
 from modules.core.sampling import NoiseLevels
-from modules.diffusion.arena import Arena
 from modules.diffusion.backbone import Backbone, Batch, Placement
 from modules.diffusion.parameterisation import to_denoised
 
@@ -55,30 +52,18 @@ class Seen:
 class Built:
     """What a model is put together from, its text encoders aside. load(placement): the same once more, to `upcast`."""
 
-    info: ModelInfo
-    separate: Separate[ModelInfo]
-    placement: Placement
+    assembly: Assembly
     transformer: nn.Module
     autoencoder: Autoencoder
     load: Callable[[Placement], Backbone]
-    turns: OneAtATime | None = None
-    arena: Arena | None = None
 
     @classmethod
     def of(
         cls, assembly: Assembly, transformer: nn.Module, autoencoder: Autoencoder, load: Callable[..., Backbone]
     ) -> Built:
         """What an assembly has come to. load(info, separate, placement): loads such a model."""
-        return cls(
-            info=assembly.info,
-            separate=assembly.separate,
-            placement=assembly.placement,
-            transformer=transformer,
-            autoencoder=autoencoder,
-            load=partial(load, assembly.info, assembly.separate),
-            turns=assembly.turns,
-            arena=assembly.arena,
-        )
+        again = partial(load, assembly.info, assembly.separate)
+        return cls(assembly=assembly, transformer=transformer, autoencoder=autoencoder, load=again)
 
 
 class FlowTransformer(Loaded, ABC):
@@ -93,14 +78,15 @@ class FlowTransformer(Loaded, ABC):
 
     def __init__(self, built: Built, encoders: Sequence[nn.Module]) -> None:
         """encoders: whatever reads texts and holds weights."""
+        assembly = built.assembly
         super().__init__(
-            built.info,
-            built.separate,
-            built.placement,
+            assembly.info,
+            assembly.separate,
+            assembly.placement,
             networks=(built.transformer, *encoders),
             autoencoder=built.autoencoder,
-            turns=built.turns,
-            arena=built.arena,
+            turns=assembly.turns,
+            arena=assembly.arena,
         )
         self._transformer: Any = built.transformer
         self._load = built.load
