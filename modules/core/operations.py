@@ -6,12 +6,12 @@ hands each picture its part. Nothing here imports torch at run time.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from modules.core.generation import Emphasis
+from modules.core.generation import Emphasis, GenerationPlan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,7 +128,21 @@ class Decode:
     seamless: bool = False
 
 
-Operation = Encode | Predict | Decode
+@dataclass(frozen=True, eq=False)
+class Exclusive:
+    """Make one whole picture with a model that cannot be stepped; it has the engine to itself meanwhile.
+
+    Answer: the picture, (height, width, 3) uint8 tensor on the CPU. plan: of this picture alone. stepped(step, steps):
+    called when a step is done, counted from 1. notice(text): something that the person should know.
+    """
+
+    model: ModelKey
+    plan: GenerationPlan
+    stepped: Callable[[int, int], None]
+    notice: Callable[[str], None]
+
+
+Operation = Encode | Predict | Decode | Exclusive
 
 # Yields operations, is sent their answers (or thrown their errors), returns the decoded picture.
 Picture = Generator[Operation, Any, Any]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from modules.core.checkpoint import ModelInfo, Separate
-from modules.core.generation import Emphasis
+from modules.core.generation import Emphasis, GenerationPlan
 from modules.core.operations import ModelKey, Text
 from modules.core.sampling import NoiseLevels
 from modules.diffusion.arena import HostPool
@@ -101,6 +101,21 @@ class Backbone(Protocol):
 
     def close(self) -> None:
         """Give the memory back. The object is not used afterwards."""
+
+
+@runtime_checkable
+class Whole(Backbone, Protocol):
+    """A loaded model that cannot be stepped from outside: it makes a picture from beginning to end by itself.
+
+    Texts, passes and latents cannot be asked of it; those methods raise UnsupportedCheckpoint.
+    """
+
+    def run(self, plan: GenerationPlan, stepped: Callable[[int, int], None], notice: Callable[[str], None]) -> Tensor:
+        """Make the picture of `plan`, which is of one: (3, H, W) float32 in 0..1; what is not finite stays so.
+
+        stepped(step, steps): called after each step, from 1; what it raises ends the picture. notice(text): called for
+        each thing of the plan that this model does not do, before the first step.
+        """
 
 
 Load = Callable[[ModelInfo, Separate[ModelInfo], Placement], Backbone]

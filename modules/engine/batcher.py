@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from modules.core.operations import Decode, Encode, ModelKey, Operation, Picture, Predict
+from modules.core.operations import Decode, Encode, Exclusive, ModelKey, Operation, Picture, Predict
 from modules.engine.costs import PassCosts
 from modules.engine.fairness import Fairness, Unit
 
@@ -197,6 +197,9 @@ class Batcher:
         decode = next((t for t in waiting if isinstance(t.operation, Decode)), None)
         if decode is not None:
             return [decode]
+        whole = next((t for t in waiting if isinstance(t.operation, Exclusive)), None)
+        if whole is not None:
+            return [whole]
         units = _units(waiting)
         described = [_described(number, unit) for number, unit in enumerate(units)]
         costs = _GroupCosts(self._pass_costs, group)

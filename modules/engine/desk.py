@@ -10,7 +10,7 @@ from torch import Tensor
 
 from modules.core.errors import OutOfMemory
 from modules.core.job import Encoded
-from modules.core.operations import Decode, Encode, Predict
+from modules.core.operations import Decode, Encode, Exclusive, Predict
 from modules.diffusion.preview import as_pixels
 from modules.engine.batcher import Trajectory, Turn, text_length
 from modules.engine.costs import PassCosts
@@ -23,6 +23,7 @@ from modules.engine.stopwatch import Stopwatch
 from modules.engine.task import Task
 from modules.engine.texts import Texts
 from modules.engine.watch import PictureWatch
+from modules.engine.whole import Abandoned, made
 
 PARTED = (
     "There was too little memory for a step's rows together: they were computed one after another, and the last bits "
@@ -35,7 +36,8 @@ TILED = (
 
 
 class Desk:
-    """Answers turns. Used from the engine's one thread. costs: is told what passes take.
+    """Answers turns. Used from the engine's one thread. costs: is told what passes take. listen(): takes the engine's
+    commands in the middle of an operation; False where the engine is to end.
 
     texts: the encoded prompts it keeps; stopwatch: model time.
     """
@@ -49,11 +51,13 @@ class Desk:
         line: Line,
         costs: PassCosts,
         clock: Callable[[], float],
+        listen: Callable[[], bool],
     ) -> None:
         self.texts = Texts()
         self.stopwatch = Stopwatch(clock)
         self._resident, self._forward = resident, forward
         self._outbox, self._line, self._costs, self._clock = outbox, line, costs, clock
+        self._listen = listen
 
     def answer(self, turn: Turn) -> None:
         """Answer a turn's operations; an error goes to the picture that it concerns."""
@@ -62,6 +66,8 @@ class Desk:
             self._predict(turn)
         elif isinstance(operation, Decode):
             self._decode(turn.trajectories[0], operation)
+        elif isinstance(operation, Exclusive):
+            self._make(turn.trajectories[0], operation)
         else:
             for trajectory in turn.trajectories:
                 if isinstance(trajectory.operation, Encode):
@@ -135,6 +141,22 @@ class Desk:
                 return as_pixels(image).cpu()
         except Exception as error:  # noqa: BLE001  it goes to the picture that it concerns
             return shortage(error, f"decoding {size_of(operation.latent)}")
+
+    def _make(self, trajectory: Trajectory, operation: Exclusive) -> None:
+        backbone, task = self._resident.backbone, trajectory.owner
+
+        def over() -> bool:
+            return not self._listen() or trajectory.operation is not operation
+
+        with self.stopwatch.model(backbone.placement.unet_device, (task,)):
+            outcome = made(backbone, operation, over)
+        if trajectory.operation is not operation or isinstance(outcome, Abandoned):
+            return  # stopped meanwhile: it knows already, or the engine ends
+        if isinstance(outcome, Tensor):
+            trajectory.advance(outcome, self._clock())
+            return
+        give_back(backbone.placement.unet_device)
+        trajectory.throw(outcome, self._clock())
 
     @staticmethod
     def _watch(trajectory: Trajectory) -> PictureWatch:

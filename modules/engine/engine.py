@@ -43,7 +43,7 @@ from modules.engine.desk import Desk, tasks_of
 from modules.engine.forward import Forward, give_back, shortage
 from modules.engine.memory import is_lost
 from modules.engine.outbox import Outbox
-from modules.engine.picture import Finished, Stopped, picture
+from modules.engine.picture import Finished, Stopped
 from modules.engine.placement import use
 from modules.engine.resident import Arrival, Manager, Resident
 from modules.engine.sidework import Latest, Line
@@ -98,7 +98,7 @@ class Engine:
         self._forward = Forward(options.max_batch_rows)
         self._desk = Desk(
             resident=self._resident, forward=self._forward, outbox=self._outbox, line=self._line,
-            costs=self._costs, clock=clock,
+            costs=self._costs, clock=clock, listen=self._listen,
         )  # fmt: skip
         self._survey = Survey(options, clock)
         self._tasks: dict[str, Task] = {}
@@ -168,11 +168,7 @@ class Engine:
     @torch.inference_mode()
     def tick(self) -> bool:
         """Take commands and answer one group of operations. False where nothing is left to do."""
-        while True:
-            try:
-                self._commands.get_nowait()()
-            except Empty:
-                break
+        self._listen()
         self._seat()
         turn = self._batcher.next()
         if turn is None:
@@ -205,6 +201,14 @@ class Engine:
             torch.set_num_threads(self._options.threads)
 
     # -- commands
+
+    def _listen(self) -> bool:
+        """Take the commands that came. False where the engine is to end."""
+        while True:
+            try:
+                self._commands.get_nowait()()
+            except Empty:
+                return not self._closing
 
     def _begin(self, job: str, plan: GenerationPlan, submitted: float) -> None:
         try:
@@ -282,7 +286,7 @@ class Engine:
                 trace=self._options.trace,
             )  # fmt: skip
             trajectory = Trajectory(
-                picture(task.order(index), watch), task, self._ended,
+                task.picture(index, watch), task, self._ended,
                 arrived=task.submitted, fresh=fresh, rounds=task.rounds,
             )  # fmt: skip
             task.live[trajectory] = watch

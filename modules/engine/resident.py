@@ -14,7 +14,7 @@ from modules.core.errors import CheckpointError
 from modules.core.generation import ModelChoice
 from modules.core.job import EngineOptions
 from modules.core.operations import ModelKey
-from modules.diffusion.backbone import Backbone, Placement
+from modules.diffusion.backbone import Backbone, Placement, Whole
 from modules.diffusion.preview import renderer_for
 from modules.engine.picture import Canvas
 from modules.engine.task import Task
@@ -100,7 +100,7 @@ class Resident:
         return Arrival(source=brought.source, seconds=seconds, notice=notice)
 
     def _choose_looks(self, model: ModelKey, options: EngineOptions) -> str:
-        if not (options.preview_ms or options.trace):
+        if not (options.preview_ms or options.trace) or isinstance(self.backbone, Whole):
             return ""
         if model in self._looks:
             self._looks.move_to_end(model)

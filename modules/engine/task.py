@@ -14,12 +14,13 @@ from modules.core.flow import check_flow, rescaled, rescaled_levels, rescales
 from modules.core.generation import GenerationPlan
 from modules.core.guidance import ClassifierFree, Guidance
 from modules.core.job import Failed
-from modules.core.operations import ModelKey
+from modules.core.operations import ModelKey, Picture
 from modules.core.sampling import Noise, NoiseLevels, Sampler, Sampling, Schedule, SpacingChoice, sigmas_for
 from modules.diffusion.noise import NoiseChoice, PictureNoise
 from modules.engine.batcher import Trajectory
-from modules.engine.picture import Course, Order, StartingNoise
+from modules.engine.picture import Course, Order, StartingNoise, picture
 from modules.engine.watch import PictureWatch
+from modules.engine.whole import WHOLE_FAMILIES, whole_picture
 from modules.prompting.networks import without_tags
 from modules.prompting.stages import parts_of, stages_of
 
@@ -62,6 +63,12 @@ class Task:
     def rounds(self) -> int:
         """How many further batches are to begin."""
         return -(-(len(self.plan.seeds) - self.next_index) // self.plan.batch_size)
+
+    def picture(self, index: int, watch: PictureWatch) -> Picture:
+        """Picture `index` as a coroutine."""
+        if self.plan.family in WHOLE_FAMILIES:
+            return whole_picture(self.model, self.plan.only(index), watch, first=index == 0)
+        return picture(self.order(index), watch)
 
     def order(self, index: int) -> Order:
         """What picture `index` is to be."""

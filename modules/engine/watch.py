@@ -133,12 +133,29 @@ class PictureWatch:
             Started(job=self._job, index=self._index, seed=self._seed, sigmas=tuple(sigmas), payload=payload)
         )
 
+    def started(self, steps: int) -> None:
+        """A model that cannot be stepped begins the picture: there are no noise levels to tell of."""
+        self._steps = steps
+        if self._announced:
+            return
+        self._announced = True
+        self._started = self._studio.clock()
+        self._studio.outbox.send(Started(job=self._job, index=self._index, seed=self._seed, sigmas=()))
+
+    def progressed(self, step: int, steps: int) -> None:
+        """Such a model has done step `step` of `steps`, counted from 1."""
+        self._steps = steps
+        self._tell_step(step, 0.0, self._studio.clock() - self._started)
+
+    def _tell_step(self, step: int, sigma: float, seconds: float) -> None:
+        self._studio.outbox.send(
+            Step(job=self._job, index=self._index, step=step, steps=self._steps, sigma=sigma, seconds=seconds)
+        )
+
     def stepped(self, step: int, sigma: float, denoised: Tensor) -> None:
         now = self._studio.clock()
         seconds = now - self._started
-        self._studio.outbox.send(
-            Step(job=self._job, index=self._index, step=step + 1, steps=self._steps, sigma=sigma, seconds=seconds)
-        )
+        self._tell_step(step + 1, sigma, seconds)
         looks = self._known_looks()
         due = self._interval is not None and now - self._shown >= self._interval
         if looks is None or not (due or self._trace):

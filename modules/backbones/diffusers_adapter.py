@@ -1,0 +1,212 @@
+"""Any text-to-image pipeline of diffusers, from a folder in its layout, run as it is: one picture at a time.
+
+What the other backbones have by their own sampling (batches, samplers, previews) is not there; progress, interrupt and
+seeds are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from modules.backbones.loaded import model_key
+from modules.backbones.pipeline_call import Arguments, arguments, parameters
+from modules.backbones.pipeline_folder import PipelineFolder, look_into
+from modules.backbones.weights import weight_bytes
+from modules.core.checkpoint import ModelInfo, Separate
+from modules.core.errors import CorruptCheckpoint, UnsupportedCheckpoint
+from modules.core.generation import Emphasis, GenerationPlan, drawn_by
+from modules.core.operations import Text
+from modules.core.sampling import NoiseLevels
+from modules.diffusion.backbone import Batch, Placement, backbone
+
+Stepped = Callable[[int, int], None]
+
+
+class GenericPipeline:
+    """A loaded pipeline: the engine's `Whole`. pipeline: a diffusers.DiffusionPipeline."""
+
+    latent_channels = 0
+    downscale = 8
+
+    def __init__(self, info: ModelInfo, placement: Placement, pipeline: Any) -> None:
+        self.info, self.placement = info, placement
+        self.key = model_key(info, Separate(), placement)
+        self._pipeline = pipeline
+        self._parts = [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
+        self.weight_bytes = weight_bytes(*self._parts)
+        self._accepted = parameters(type(pipeline).__call__)
+        pipeline.set_progress_bar_config(disable=True)
+        _place(pipeline, placement)
+
+    def run(self, plan: GenerationPlan, stepped: Stepped, notice: Callable[[str], None]) -> Tensor:
+        """Make the picture of `plan`: see `Whole`. Random numbers come from one generator with the picture's seed."""
+        wanted: Arguments = arguments(self._accepted, plan, self.info.defaults)
+        for text in wanted.notices:
+            notice(text)
+        values = dict(wanted.values)
+        if "generator" in self._accepted:
+            values["generator"] = self._generator(plan)
+        if "output_type" in self._accepted:
+            values["output_type"] = "pt"
+        try:
+            with self._told(values, plan.steps, stepped):
+                found = self._pipeline(**values, return_dict=False)[0]
+        finally:
+            self._pipeline.maybe_free_model_hooks()
+        picture = as_picture(found)
+        height, width = picture.shape[-2:]
+        if (width, height) != (plan.width, plan.height):
+            notice(f"This model makes no picture of {plan.width} x {plan.height} pixels: it is {width} x {height}.")
+        return picture
+
+    def _generator(self, plan: GenerationPlan) -> torch.Generator:
+        device = self.placement.unet_device
+        on = device if drawn_by(plan.noise_source, str(device)) == "GPU" else torch.device("cpu")
+        return torch.Generator(on).manual_seed(plan.seeds[0])
+
+    @contextmanager
+    def _told(self, values: dict[str, Any], steps: int, stepped: Stepped) -> Iterator[None]:
+        """While it lasts, `stepped` is called after each of the pipeline's steps, by whatever way the pipeline has."""
+        done = 0
+
+        def step() -> None:
+            nonlocal done
+            done += 1
+            stepped(done, max(done, int(getattr(self._pipeline, "_num_timesteps", None) or steps)))
+
+        if "callback_on_step_end" in self._accepted:
+
+            def end(pipeline: Any, index: int, time: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+                step()
+                return tensors
+
+            values["callback_on_step_end"] = end
+        elif {"callback", "callback_steps"} <= self._accepted.keys():
+            values["callback"], values["callback_steps"] = lambda index, time, latents: step(), 1
+        else:
+            with _after(self._pipeline.scheduler, step):
+                yield
+            return
+        yield
+
+    def upcast(self) -> GenericPipeline:
+        """The same model in float32, read from its folder again: it shares nothing with this one."""
+        exact = replace(self.placement, dtype=torch.float32, vae_dtype=torch.float32)
+        return load_pipeline(self.info, exact)
+
+    def close(self) -> None:
+        """Drop the weights. The object is not used afterwards."""
+        self._pipeline.remove_all_hooks()
+        self._pipeline = None
+        for part in self._parts:
+            if not getattr(part, "is_quantized", False):  # those refuse to be moved, and go with their last reference
+                part.to("meta")
+        self._parts = []
+
+    # -- what a model that is stepped from outside would do
+
+    def tokens(self, text: str, emphasis: Emphasis = "Original") -> tuple[tuple[str, ...], ...]:
+        self._refuse()
+
+    def noise_levels(self, width: int, height: int, shift: float | None = None) -> NoiseLevels:
+        self._refuse()
+
+    def encode(self, texts: Sequence[str], clip_skip: int, emphasis: Emphasis = "Original") -> list[Text]:
+        self._refuse()
+
+    def denoise(self, batch: Batch) -> Tensor:
+        self._refuse()
+
+    def encode_picture(self, picture: Tensor) -> Tensor:
+        self._refuse()
+
+    def decode(self, latent: Tensor, *, fp32: bool = False, tiled: bool = False, seamless: bool = False) -> Tensor:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise UnsupportedCheckpoint(
+            f"{self.info.name} runs as a whole through {self.info.label}, which cannot be stepped.",
+            hint="Only text to image is possible with it.",
+        )
+
+
+def _place(pipeline: Any, placement: Placement) -> None:
+    """Bring a pipeline to where it computes, or have its parts brought when they do."""
+    device = placement.unet_device
+    if device.type == "cpu" or placement.vram == "normal":
+        pipeline.to(device)
+    elif placement.vram == "medium":
+        pipeline.enable_model_cpu_offload(device=device)
+    else:
+        pipeline.enable_sequential_cpu_offload(device=device)
+
+
+@contextmanager
+def _after(scheduler: Any, step: Callable[[], None]) -> Iterator[None]:
+    """While it lasts, `step` is called after each of the scheduler's: for pipelines that call nobody back."""
+    inner = scheduler.step
+
+    def outer(*values: Any, **named: Any) -> Any:
+        answer = inner(*values, **named)
+        step()
+        return answer
+
+    scheduler.step = outer
+    try:
+        yield
+    finally:
+        del scheduler.step  # the class's own again
+
+
+def as_picture(found: Any) -> Tensor:
+    """(3, H, W) float32 in 0..1 of a pipeline's answer: (N, 3, H, W), (N, H, W, 3) or a list of pictures."""
+    if isinstance(found, Tensor):
+        return found[0].float()
+    first = np.asarray(found[0])
+    values = torch.from_numpy(np.array(first[..., :3], dtype=np.float32)).permute(2, 0, 1)
+    return values / 255 if first.dtype == np.uint8 else values
+
+
+@backbone("diffusers")
+def diffusers_adapter(info: ModelInfo, separate: Separate[ModelInfo], placement: Placement) -> GenericPipeline:
+    """Load a folder in diffusers' layout. Raises CheckpointError."""
+    if separate.files:
+        names = ", ".join(name.replace("_", " ") for name, _ in separate.named)
+        raise UnsupportedCheckpoint(
+            f"{info.name} is a folder that is used as it is: it takes no other {names}.",
+            hint="Choose none.",
+        )
+    return load_pipeline(info, placement)
+
+
+def load_pipeline(info: ModelInfo, placement: Placement) -> GenericPipeline:
+    """The pipeline of the folder whose model_index.json is `info.path`. Raises CheckpointError."""
+    folder = look_into(Path(info.path))
+    return GenericPipeline(info, placement, _loaded(folder, placement))
+
+
+def _loaded(folder: PipelineFolder, placement: Placement) -> Any:
+    try:
+        pipeline = folder.kind.from_pretrained(
+            str(folder.path), local_files_only=True, use_safetensors=True, trust_remote_code=False,
+            variant=folder.variant, dtype=placement.dtype,
+        )  # fmt: skip
+    except (ValueError, OSError, ImportError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptCheckpoint(
+            f"{folder.path.name} cannot be loaded as a {folder.kind.__name__}: {error}",
+            hint="Is the folder complete, with its tokenizers?",
+        ) from error
+    for name, part in pipeline.components.items():
+        if isinstance(part, nn.Module):
+            empty = next((key for key, value in part.named_parameters() if value.is_meta), None)
+            if empty is not None:
+                raise CorruptCheckpoint(f"{folder.path.name} is incomplete: {empty} of its {name} is missing.")
+    return pipeline
