@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
@@ -43,8 +44,7 @@ class Autoencoder:
         turns: OneAtATime | None = None,
     ) -> None:
         self.vae = vae
-        self.channels = int(vae.config.latent_channels)
-        self.downscale = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.channels, self.downscale = self._measures(vae.config)
         self._placement, self._load, self._turns = placement, load, turns
         self._scaling, self._shift = scaling, shift
         self._exact: AutoencoderKL | None = None
@@ -58,8 +58,7 @@ class Autoencoder:
     def encode(self, picture: Tensor) -> Tensor:
         """The posterior's mean, (N, C, H / downscale, W / downscale) float32, of (N, 3, H, W) in 0..1."""
         pixels = (picture * 2 - 1).to(device=self._placement.vae_device, dtype=self._placement.vae_dtype)
-        mean: Tensor = self.vae.encode(pixels, return_dict=False)[0].mean
-        return (mean.float() - self._shift) * self._scaling
+        return self._stored(self._mean(pixels).float())
 
     @torch.inference_mode()
     def decode(self, latent: Tensor, *, fp32: bool = False, tiled: bool = False, seamless: bool = False) -> Tensor:
@@ -73,16 +72,37 @@ class Autoencoder:
             return rgb[:, :, cut, cut]
         vae = self._chosen(fp32)
         dtype = torch.float32 if fp32 else self._placement.vae_dtype
-        unscaled = latent.float() / self._scaling + self._shift
+        unscaled = self._unstored(latent.float())
         with self._tiling(vae, latent) if tiled else wrapping(vae, seamless):
-            scaled = unscaled.to(device=self._placement.vae_device, dtype=dtype)
-            picture: Tensor = vae.decode(scaled, return_dict=False)[0]
+            picture = self._picture(vae, unscaled.to(device=self._placement.vae_device, dtype=dtype))
         rgb = picture.float() / 2 + 0.5
         return torch.where(rgb.isfinite(), rgb.clamp(0, 1), rgb)  # infinity is an overflow, not white: it must be seen
 
     def forget(self) -> None:
         """Let go of what was loaded for a retry."""
         self._exact = None
+
+    # -- what another class of VAE does otherwise
+
+    def _measures(self, config: Any) -> tuple[int, int]:
+        """Channels of a latent, and how many pixels a side of one of its own stands for."""
+        return int(config.latent_channels), 2 ** (len(config.block_out_channels) - 1)
+
+    def _mean(self, pixels: Tensor) -> Tensor:
+        """The posterior's mean of (N, 3, H, W) pixels in -1..1, as the VAE has it."""
+        mean: Tensor = self.vae.encode(pixels, return_dict=False)[0].mean
+        return mean
+
+    def _picture(self, vae: Any, latent: Tensor) -> Tensor:
+        """(N, 3, H, W) pixels in -1..1 of (N, C, h, w) latents as the VAE has them."""
+        picture: Tensor = vae.decode(latent, return_dict=False)[0]
+        return picture
+
+    def _stored(self, latent: Tensor) -> Tensor:
+        return (latent - self._shift) * self._scaling
+
+    def _unstored(self, latent: Tensor) -> Tensor:
+        return latent / self._scaling + self._shift
 
     def _chosen(self, fp32: bool) -> AutoencoderKL:
         if not fp32 or self._placement.vae_dtype == torch.float32:
@@ -108,12 +128,18 @@ class Autoencoder:
             vae.use_tiling, vae.tile_latent_min_size, vae.tile_sample_min_size = before
 
 
-def load_vae(chosen: ModelInfo, alone: bool, placement: Placement, arena: Arena | None = None) -> AutoencoderKL:
-    """The VAE of file `chosen`; alone: the file is taken as a VAE's, not as a checkpoint. Raises CheckpointError."""
+def load_vae(
+    chosen: ModelInfo, alone: bool, placement: Placement, arena: Arena | None = None, kind: type[Any] = AutoencoderKL
+) -> Any:
+    """The VAE of file `chosen`, of class `kind`; alone: the file is taken as a VAE's, not as a checkpoint.
+
+    Raises CheckpointError.
+    """
     header = read_described(chosen)
     parts: Parts = vae_parts(header) if alone else sort_parts(header)
-    vae = skeleton(AutoencoderKL, chosen.config[VAE], lambda config: AutoencoderKL(**config))
-    tensors = map_tensors(header, parts.vae.values())
+    names = parts.of(VAE)
+    vae = skeleton(kind, chosen.config[VAE], lambda config: kind(**config))
+    tensors = map_tensors(header, names.values())
     where, dtype = home(placement.vae_device, placement), placement.vae_dtype
-    fill(vae, tensors, names=parts.vae, device=where, dtype=dtype, source=header.path.name, arena=arena)
+    fill(vae, tensors, names=names, device=where, dtype=dtype, source=header.path.name, arena=arena)
     return vae

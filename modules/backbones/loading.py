@@ -8,18 +8,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from diffusers import AutoencoderKLQwenImage
 from torch import nn
 
 from modules.backbones.autoencoder import Autoencoder, load_vae
 from modules.backbones.encoders.clip import PROJECTION, SD1, ClipEncoder, Layer, load_clip
+from modules.backbones.encoders.qwen import Kind, QwenEncoder, load_qwen
 from modules.backbones.encoders.t5 import T5Encoder, load_t5
 from modules.backbones.placing import arena_of, home, put, turns_of
+from modules.backbones.qwen_autoencoder import QwenAutoencoder
 from modules.backbones.weights import fill, map_tensors, read_described, skeleton
 from modules.core.checkpoint import ModelInfo, Names, Separate
 from modules.core.errors import UnsupportedCheckpoint
 from modules.core.family import Family, Part
 from modules.diffusion.backbone import Placement
 from modules.families.layouts.parts import TEXT, TRANSFORMER, VAE, Parts, sort_parts, text_parts, vae_parts
+from modules.prompting.qwen import Template
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -119,6 +123,24 @@ class Assembly:
         )  # fmt: skip
         put(reader.module, self.placement.text_device, self.placement, self.turns)
         return reader
+
+    def qwen(self, component: str, *, kind: Kind, template: Template) -> QwenEncoder:
+        """A Qwen language model, ready to compute. kind, template: see `load_qwen`. Raises CheckpointError."""
+        file = self._needed(component)
+        reader = load_qwen(
+            file.info, self._names(file), file.config, self.placement,
+            kind=kind, template=template, component=component, arena=self.arena,
+        )  # fmt: skip
+        put(reader.module, self.placement.text_device, self.placement, self.turns)
+        return reader
+
+    def qwen_autoencoder(self) -> QwenAutoencoder:
+        """Qwen-Image's VAE, ready to compute. Raises CheckpointError."""
+        file, placement = self._needed(VAE), self.placement
+        again = partial(load_vae, file.info, file.alone, kind=AutoencoderKLQwenImage)
+        vae = again(placement, self.arena)
+        put(vae, placement.vae_device, placement, self.turns)
+        return QwenAutoencoder(vae, placement, scaling=1.0, load=again, turns=self.turns)
 
     def autoencoder(self, *, scaling: float, shift: float = 0.0) -> Autoencoder:
         """The VAE, ready to compute. scaling, shift: the family's, where the file's configuration says nothing.

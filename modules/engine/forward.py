@@ -146,7 +146,8 @@ def joined(texts: Sequence[Text]) -> Text:
         return Text(tokens, pooled, joins=first.joins)
     tokens = torch.cat([functional.pad(text.tokens, (0, 0, 0, length - text.length)) for text in texts])
     masks = [functional.pad(_mask(text), (0, length - text.length)) for text in texts]
-    whole = first.joins == "equal" and all(text.mask is None for text in texts)
+    # Without a mask a network attends by its quicker way, and needs not ask the device where texts end
+    whole = all(text.mask is None and text.length == length for text in texts)
     return Text(tokens, pooled, None if whole else torch.cat(masks), first.joins)
 
 

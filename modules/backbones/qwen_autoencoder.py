@@ -1,0 +1,62 @@
+"""Qwen-Image's VAE: one of videos (Wan 2.1's), which a picture is a single frame of.
+
+It halves the sides three times, as KL autoencoders do, and has 16 channels, each with a mean and a deviation of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modules.backbones.autoencoder import SMALLEST_TILE, TILE, Autoencoder
+
+_SIZES = (
+    "tile_sample_min_height", "tile_sample_min_width", "tile_sample_stride_height", "tile_sample_stride_width",
+)  # fmt: skip
+
+
+class QwenAutoencoder(Autoencoder):
+    """A loaded AutoencoderKLQwenImage. A latent z is stored as (z - mean) / deviation, by channel."""
+
+    def _measures(self, config: Any) -> tuple[int, int]:
+        return int(config.z_dim), 2 ** len(config.temperal_downsample)  # sic, in diffusers
+
+    def _mean(self, pixels: Tensor) -> Tensor:
+        mean: Tensor = self.vae.encode(pixels.unsqueeze(2), return_dict=False)[0].mean
+        return mean.squeeze(2)
+
+    def _picture(self, vae: Any, latent: Tensor) -> Tensor:
+        frames: Tensor = vae.decode(latent.unsqueeze(2), return_dict=False)[0]
+        return frames.squeeze(2)
+
+    def _stored(self, latent: Tensor) -> Tensor:
+        config = self.vae.config
+        return (latent - _by_channel(config.latents_mean, latent)) / _by_channel(config.latents_std, latent)
+
+    def _unstored(self, latent: Tensor) -> Tensor:
+        config = self.vae.config
+        return latent * _by_channel(config.latents_std, latent) + _by_channel(config.latents_mean, latent)
+
+    @contextmanager
+    def _tiling(self, vae: Any, latent: Tensor) -> Iterator[None]:
+        """See `Autoencoder`; here a stride is given, three quarters of a tile."""
+        before = vae.use_tiling, [getattr(vae, name) for name in _SIZES]
+        side = max(SMALLEST_TILE, min(TILE, max(latent.shape[-2:]) // 2 // 4 * 4)) * self.downscale
+        vae.use_tiling = True
+        for name, size in zip(_SIZES, (side, side, side * 3 // 4, side * 3 // 4), strict=True):
+            setattr(vae, name, size)
+        try:
+            yield
+        finally:
+            vae.use_tiling = before[0]
+            for name, size in zip(_SIZES, before[1], strict=True):
+                setattr(vae, name, size)
+
+
+def _by_channel(values: Sequence[float], like: Tensor) -> Tensor:
+    """(1, C, 1, 1), on the device and in the dtype of `like`."""
+    return torch.tensor(values, device=like.device, dtype=like.dtype).reshape(1, -1, 1, 1)
