@@ -6,7 +6,7 @@ seeds are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from modules.backbones.loaded import model_key
 from modules.backbones.pipeline_call import Arguments, arguments, parameters
 from modules.backbones.pipeline_folder import PipelineFolder, look_into
+from modules.backbones.pipeline_memory import LESS, SHORT, Mode, decode_in_tiles, first_mode, keep
 from modules.backbones.weights import weight_bytes
 from modules.core.checkpoint import ModelInfo, Separate
 from modules.core.errors import CorruptCheckpoint, UnsupportedCheckpoint
@@ -43,29 +44,43 @@ class GenericPipeline:
         self._parts = [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
         self.weight_bytes = weight_bytes(*self._parts)
         self._accepted = parameters(type(pipeline).__call__)
+        self._mode: Mode = first_mode(placement.vram, placement.unet_device, self.weight_bytes)
         pipeline.set_progress_bar_config(disable=True)
-        _place(pipeline, placement)
+        keep(pipeline, placement.unet_device, self._mode)
 
     def run(self, plan: GenerationPlan, stepped: Stepped, notice: Callable[[str], None]) -> Tensor:
         """Make the picture of `plan`: see `Whole`. Random numbers come from one generator with the picture's seed."""
         wanted: Arguments = arguments(self._accepted, plan, self.info.defaults)
         for text in wanted.notices:
             notice(text)
-        values = dict(wanted.values)
+        while True:
+            try:
+                picture = self._made(wanted.values, plan, stepped)
+                break
+            except torch.OutOfMemoryError:
+                if self._mode not in LESS or self.placement.unet_device.type == "cpu":
+                    raise
+            # Only here has the failed attempt let go of its tensors
+            self._mode = LESS[self._mode]
+            notice(SHORT[self._mode])
+            keep(self._pipeline, self.placement.unet_device, self._mode)
+            decode_in_tiles(self._pipeline)
+        height, width = picture.shape[-2:]
+        if (width, height) != (plan.width, plan.height):
+            notice(f"This model makes no picture of {plan.width} x {plan.height} pixels: it is {width} x {height}.")
+        return picture
+
+    def _made(self, wanted: Mapping[str, Any], plan: GenerationPlan, stepped: Stepped) -> Tensor:
+        values = dict(wanted)
         if "generator" in self._accepted:
             values["generator"] = self._generator(plan)
         if "output_type" in self._accepted:
             values["output_type"] = "pt"
         try:
             with self._told(values, plan.steps, stepped):
-                found = self._pipeline(**values, return_dict=False)[0]
+                return as_picture(self._pipeline(**values, return_dict=False)[0])
         finally:
             self._pipeline.maybe_free_model_hooks()
-        picture = as_picture(found)
-        height, width = picture.shape[-2:]
-        if (width, height) != (plan.width, plan.height):
-            notice(f"This model makes no picture of {plan.width} x {plan.height} pixels: it is {width} x {height}.")
-        return picture
 
     def _generator(self, plan: GenerationPlan) -> torch.Generator:
         device = self.placement.unet_device
@@ -136,17 +151,6 @@ class GenericPipeline:
             f"{self.info.name} runs as a whole through {self.info.label}, which cannot be stepped.",
             hint="Only text to image is possible with it.",
         )
-
-
-def _place(pipeline: Any, placement: Placement) -> None:
-    """Bring a pipeline to where it computes, or have its parts brought when they do."""
-    device = placement.unet_device
-    if device.type == "cpu" or placement.vram == "normal":
-        pipeline.to(device)
-    elif placement.vram == "medium":
-        pipeline.enable_model_cpu_offload(device=device)
-    else:
-        pipeline.enable_sequential_cpu_offload(device=device)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Qwen-Image's VAE: one of videos (Wan 2.1's), which a picture is a single frame of.
 
-It halves the sides three times, as KL autoencoders do, and has 16 channels, each with a mean and a deviation of its own.
+It halves the sides three times, as KL autoencoders do; each of its 16 channels has a mean and a deviation of its own.
 """
 
 from __future__ import annotations

@@ -25,7 +25,6 @@ from modules.families.layouts.parts import TEXT
 from modules.families.qwen_image import qwen_image as family
 from modules.prompting.qwen import QWEN_IMAGE
 
-
 # The authors' numbers; those of Lightning, which was distilled at one shift
 SCHEDULER = MappingProxyType(
     {"use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 0.9, "max_image_seq_len": 8192}

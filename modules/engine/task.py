@@ -30,7 +30,8 @@ class Task:
     """A job in progress. submitted: the clock's seconds. guide: makes a picture's guidance.
     next_index: the picture to begin next.
 
-    live: the pictures in progress. ready: the job was told of its model; encoded: and of its prompts.
+    live: the pictures in progress. ready: the job was told of its model; encoded: and of its prompts; told: and of what
+    such a model leaves undone.
     """
 
     job: str
@@ -44,6 +45,7 @@ class Task:
     live: dict[Trajectory, PictureWatch] = field(default_factory=dict)
     ready: bool = False
     encoded: bool = False
+    told: set[str] = field(default_factory=set)
     interrupted: bool = False
     failure: Exception | None = None
     model_seconds: float = 0.0
@@ -67,7 +69,7 @@ class Task:
     def picture(self, index: int, watch: PictureWatch) -> Picture:
         """Picture `index` as a coroutine."""
         if self.plan.family in WHOLE_FAMILIES:
-            return whole_picture(self.model, self.plan.only(index), watch, first=index == 0)
+            return whole_picture(self.model, self.plan.only(index), watch, self.told)
         return picture(self.order(index), watch)
 
     def order(self, index: int) -> Order:

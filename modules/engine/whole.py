@@ -41,17 +41,23 @@ class Onlooker(Protocol):
         """Something the person should know."""
 
 
-def whole_picture(model: ModelKey, plan: GenerationPlan, onlooker: Onlooker, *, first: bool = True) -> Picture:
-    """Make the one picture of `plan`. Returns `Finished`. first: of its job; what the model leaves undone of a plan
-    holds for all of them, and is told once.
+def whole_picture(model: ModelKey, plan: GenerationPlan, onlooker: Onlooker, told: set[str]) -> Picture:
+    """Make the one picture of `plan`. Returns `Finished`. told: what its job was told already: most of what a model
+    leaves undone of a plan holds for all of its pictures.
 
     One that is not finite is made again in float32, and the onlooker is told; raises NotFinite where that does not
     help, and Stopped when it is stopped: nothing can be kept then.
     """
+
+    def notice(text: str) -> None:
+        if text not in told:
+            told.add(text)
+            onlooker.notice(text)
+
     while True:
         onlooker.started(plan.steps)
         try:
-            rgb = yield Exclusive(model, plan, onlooker.progressed, onlooker.notice if first else _unheard)
+            rgb = yield Exclusive(model, plan, onlooker.progressed, notice)
             return Finished(rgb=rgb)
         except Stopped as stop:
             if stop.keep:
@@ -62,10 +68,6 @@ def whole_picture(model: ModelKey, plan: GenerationPlan, onlooker: Onlooker, *, 
                 raise
             onlooker.notice(f"The picture held NaN in {model.dtype}: it is made again in float32.")
             model = replace(model, dtype="float32")
-
-
-def _unheard(text: str) -> None:
-    """Nobody is told."""
 
 
 def made(backbone: Backbone, operation: Exclusive, over: Callable[[], bool]) -> Tensor | Exception:

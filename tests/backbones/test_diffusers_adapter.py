@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -159,6 +160,41 @@ def test_whatever_the_step_raises_ends_the_picture_and_the_next_is_whole(folders
         model.run(wanted, stop, unheard)
     assert torch.equal(model.run(wanted, silent, unheard), before)
     assert not torch.equal(model.run(plan(family="diffusers", steps=3, seeds=(2,)), silent, unheard), before)
+
+
+def test_a_picture_without_room_is_made_with_less_of_the_model_there(folders: dict[str, Path]) -> None:
+    """Without a device nothing is moved: what is asked of diffusers is recorded."""
+    asked: list[str] = []
+
+    class Short(diffusers.AuraFlowPipeline):  # type: ignore[misc]
+        def to(self, *values: Any, **named: Any) -> Any:
+            asked.append(f"to {values[0]}")
+            return self
+
+        def enable_model_cpu_offload(self, *values: Any, **named: Any) -> None:
+            asked.append("parts")
+
+        def enable_sequential_cpu_offload(self, *values: Any, **named: Any) -> None:
+            asked.append("layers")
+
+        def __call__(self, prompt: str, **named: Any) -> Any:
+            asked.append("call")
+            if asked.count("call") < 3:
+                raise torch.OutOfMemoryError("out of memory")
+            return (torch.zeros(1, 3, named.get("height", SIDE), SIDE),)
+
+    whole = diffusers.DiffusionPipeline.from_pretrained(str(folders["aura_flow"].parent), local_files_only=True)
+    device = replace(placement(), unet_device=torch.device("cuda"), device=torch.device("cuda"))
+    model = GenericPipeline(info(folders["aura_flow"]), device, Short(**whole.components))
+    notices: list[str] = []
+    model.run(plan(family="diffusers", negative_prompt=""), silent, notices.append)
+    assert asked == ["to cuda", "call", "to cpu", "parts", "call", "to cpu", "layers", "call"]
+    assert sum("too little memory" in text for text in notices) == 2
+    assert whole.vae.use_tiling
+
+    asked.clear()
+    with pytest.raises(torch.OutOfMemoryError):
+        model.run(plan(family="diffusers", negative_prompt=""), silent, notices.append)
 
 
 def test_it_is_refused_what_only_stepped_models_do(folders: dict[str, Path]) -> None:
