@@ -18,7 +18,11 @@ from modules.core.errors import CheckpointMissing, CorruptCheckpoint, NotAMatch,
 from modules.core.header import PICKLES, Header, TensorInfo, read_safetensors, unreadable
 
 _MOST_BYTES = 16_000_000  # of a JSON file: the index of the largest models has one megabyte
-_WEIGHTLESS = re.compile(r"(Tokenizer(Fast)?|Processor(Fast)?|FeatureExtractor|Scheduler|Checker)$")
+# transformers 5 writes its tokenizers' common classes (TokenizersBackend); guiders come with HunyuanImage
+_WEIGHTLESS = re.compile(
+    r"(Tokenizer(Fast)?|(Tokenizers|SentencePiece|Python)Backend|Processor(Fast)?|FeatureExtractor|Scheduler|Checker"
+    r"|Guidance)$"
+)
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 _VARIANTS = ("fp16", "bf16", "fp8", "fp32")  # of those that a folder may hold beside each other, the smaller first
 _BASES = ("diffusion_pytorch_model", "model", "pytorch_model")
