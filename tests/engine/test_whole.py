@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,16 +15,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from modules.backbones.diffusers_adapter import GenericPipeline, load_pipeline
-from modules.core.checkpoint import Defaults, ModelInfo
-from modules.core.generation import GenerationPlan, ModelChoice
+from modules.core.generation import FileRef, GenerationPlan, ModelChoice
 from modules.core.job import Completed, EngineOptions, Event, Failed, ImageReady, Interrupted, Notice, Started, Step
-from modules.core.operations import ModelKey
-from modules.diffusion.backbone import Backbone, Placement
+from modules.diffusion.backbone import Backbone
 from modules.engine.engine import Engine
+from modules.engine.manager import ModelManager
 from modules.engine.whole import NOT_KEPT
 from tests.backbones.pipelines import write_pipeline
-from tests.engine.small import Bench, Delivered, SmallBackbone, SmallManager, bench, placement, plan
+from tests.engine.small import Bench, Delivered, SmallBackbone, SmallManager, bench, plan
 
 OnStep = Callable[[str, int], None]
 
@@ -180,54 +179,41 @@ def test_a_stepped_model_is_not_run_whole() -> None:
     assert "Order the picture again" in failed.hint
 
 
-@dataclass(frozen=True)
-class _OnePipeline:
-    """A manager of one real pipeline."""
-
-    backbone: GenericPipeline
-
-    @property
-    def placement(self) -> Placement:
-        return placement()
-
-    def key(self, choice: ModelChoice) -> ModelKey:
-        return self.backbone.key
-
-    def bring(self, choice: ModelChoice) -> Delivered:
-        return Delivered(backbone=self.backbone, source="resident", seconds=0.0)
-
-    def pin(self, key: ModelKey) -> None: ...
-    def unpin(self, key: ModelKey) -> None: ...
-    def unload(self) -> None: ...
-    def loaded(self) -> tuple[str, ...]:
-        return ("tiny",)
-
-    def keys(self) -> frozenset[ModelKey]:
-        return frozenset({self.backbone.key})
-
-    def configure(self, options: EngineOptions) -> None: ...
-
-
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers")
-def test_a_real_pipelines_picture_comes_out_of_the_engine(tmp_path: Path) -> None:
-    index = write_pipeline("aura_flow", tmp_path / "tiny")
-    info = ModelInfo(
-        name="tiny", path=str(index), family="diffusers", label="AuraFlow", supported=True,
-        defaults=Defaults(sampler="euler", schedule="karras"),
-    )  # fmt: skip
+@pytest.mark.parametrize("name", ["aura_flow", "klein"])
+def test_a_folder_goes_through_catalog_and_engine_without_a_network(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    index = write_pipeline(name, tmp_path / "tiny")
     events: list[Event] = []
-    engine = Engine(EngineOptions(), events.append, manager=_OnePipeline(load_pipeline(info, placement())))
-    engine.submit("a", plan(family="diffusers", steps=4, seeds=(5, 6), cfg_scale=3.0))
+    options = EngineOptions(device="cpu")
+    engine = Engine(options, events.append, manager=ModelManager(options))
+    file = FileRef(name="tiny", path=str(index))
+    for job, seeds in (("a", (5, 6)), ("b", (7,))):
+        order = plan(
+            checkpoint=file, family="diffusers", steps=4, seeds=seeds, cfg_scale=3.0, negative_prompt="",
+            sampler="euler", schedule="automatic",
+        )  # fmt: skip
+        engine.submit(job, order)
     while engine.tick():
         pass
     assert engine.settle(30)
+    assert not [event for event in events if isinstance(event, Failed | Notice)]
     pipeline = diffusers.DiffusionPipeline.from_pretrained(str(index.parent), local_files_only=True)
     made = [e for e in events if isinstance(e, ImageReady)]
-    for seed, event in zip((5, 6), made, strict=True):
+    assert len(made) == 3
+    for event in made:
         theirs = pipeline(
-            prompt="a red apple", negative_prompt="", num_inference_steps=4, guidance_scale=3.0, width=64, height=64,
-            generator=torch.Generator().manual_seed(seed), output_type="np",
+            prompt="a red apple", num_inference_steps=4, guidance_scale=3.0, width=64, height=64, output_type="np",
+            generator=torch.Generator().manual_seed(event.seed),
         ).images[0]  # fmt: skip
         ours = np.asarray(Image.open(io.BytesIO(event.payload)), dtype=np.float32) / 255
         assert np.abs(ours - theirs).max() <= 0.5 / 255 + 1e-4
-    assert [(e.index, e.step) for e in events if isinstance(e, Step)] == [(i, s) for i in (0, 1) for s in (1, 2, 3, 4)]
+    steps = [(e.index, e.step) for e in events if isinstance(e, Step) and e.job == "a"]
+    assert steps == [(i, s) for i in (0, 1) for s in (1, 2, 3, 4)]
+    engine.close()
