@@ -98,7 +98,7 @@ class Engine:
         self._forward = Forward(options.max_batch_rows)
         self._desk = Desk(
             resident=self._resident, forward=self._forward, outbox=self._outbox, line=self._line,
-            costs=self._costs, clock=clock, listen=self._listen,
+            costs=self._costs, clock=clock, listen=self._between,
         )  # fmt: skip
         self._survey = Survey(options, clock)
         self._tasks: dict[str, Task] = {}
@@ -177,6 +177,7 @@ class Engine:
         if turn.entering and not self._enter(turn):
             return True
         self._tell_ready(turn, Arrival(source="resident", seconds=0.0))
+        self._survey.look(self._resident, busy=True)  # before: a model that is not stepped answers after minutes
         self._desk.answer(turn)
         if self._lost is not None:
             raise EngineError(f"The device stopped working: {self._lost}") from self._lost
@@ -209,6 +210,11 @@ class Engine:
                 self._commands.get_nowait()()
             except Empty:
                 return not self._closing
+
+    def _between(self) -> bool:
+        """What is done in the middle of an operation that takes long. False where the engine is to end."""
+        self._survey.look(self._resident, busy=True)
+        return self._listen()
 
     def _begin(self, job: str, plan: GenerationPlan, submitted: float) -> None:
         try:

@@ -100,6 +100,15 @@ def test_an_interrupt_ends_it_within_a_step() -> None:
     assert greys("b", b) == [3]
 
 
+def test_the_engine_is_busy_meanwhile() -> None:
+    seen: list[str] = []
+    b = bench(WholeManager(on_step=lambda model, step: seen.append(b.engine.status().state)))
+    b.engine.submit("a", whole())
+    b.run()
+    assert seen == ["busy"] * 5
+    assert b.engine.status().state == "idle"
+
+
 def test_skip_goes_on_with_the_next_picture() -> None:
     seen: list[int] = []
 
