@@ -1,7 +1,7 @@
 """Qwen-Image (Alibaba 2025): double blocks throughout, under the language part of Qwen2.5-VL.
 
 Its authors bring the guided prediction back to the length of the prompt's own, patch by patch; guidance here is plain,
-as in ComfyUI, and "CFG rescale" is the nearest that can be added to it.
+as in ComfyUI, and that is what CFG rescale does in its form 3 with a phi of 1.
 """
 
 from __future__ import annotations

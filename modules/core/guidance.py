@@ -28,7 +28,8 @@ class Call:
 
     texts: the prompts that AND joins, each with its weight; mostly one of weight 1. negative None: this evaluation does
     without; the first prompt's prediction stands in its place. evaluation: counted from 0, over all steps;
-    evaluations: of the whole picture, 0 where that is not known. seamless, distilled, channels: see `Row`.
+    evaluations: of the whole picture, 0 where that is not known. flows: of a flow model, where x = (1 - sigma) * x0 +
+    sigma * n. seamless, distilled, channels: see `Row`.
     """
 
     model: ModelKey
@@ -37,9 +38,22 @@ class Call:
     scale: float = 1.0
     evaluation: int = 0
     evaluations: int = 0
+    flows: bool = False
     seamless: bool = False
     distilled: float | None = None
     channels: Tensor | None = None
+
+    def velocity(self, query: Query, x0: Tensor) -> Tensor:
+        """What a velocity model would have predicted where `x0` was, times a factor that only sigma decides."""
+        return query.x - self._share(query) * x0
+
+    def prediction(self, query: Query, velocity: Tensor) -> Tensor:
+        """The inverse of `velocity`."""
+        return (query.x - velocity) / self._share(query)
+
+    def _share(self, query: Query) -> float:
+        """Flow models: v = (x - x0) / sigma. Others: v = (x - (1 + sigma^2) x0) / (sigma * sqrt(1 + sigma^2))."""
+        return 1.0 if self.flows else 1.0 + query.sigma**2
 
     def row(self, query: Query, text: Text, weight: float, *, negative: bool = False) -> Row:
         """A row of this evaluation. negative: of the negative prompt."""

@@ -224,17 +224,19 @@ def _sampled(order: Order, model: ModelKey, watcher: Watcher) -> Generator[Opera
     """Returns (latent, partial): the finished latent, or the last prediction where it was stopped and is to be kept."""
     texts = _texts(order)
     encoded = dict(zip(texts, (yield Encode(model, texts, order.clip_skip, order.emphasis)), strict=True))
+    canvas = watcher.canvas(model)
+    levels = canvas.levels(order.width, order.height, order.shift)
 
     def calls(k: int) -> Call:
         wanted = tuple((encoded[part.stages.at(k)], part.weight) for part in order.prompt)
         negative = encoded[order.negative.at(k)]
         return Call(
             model=model, texts=wanted, negative=negative, scale=order.cfg_scale,
-            evaluation=k, evaluations=order.evaluations, seamless=order.seamless, distilled=order.distilled,
+            evaluation=k, evaluations=order.evaluations, flows=levels.flows, seamless=order.seamless,
+            distilled=order.distilled,
         )  # fmt: skip
 
-    canvas = watcher.canvas(model)
-    course = order.course(canvas.levels(order.width, order.height, order.shift))
+    course = order.course(levels)
     sigmas = course.sigmas
     shape = (1, canvas.channels, order.height // canvas.downscale, order.width // canvas.downscale)
     noise = order.noise(order.seed, shape, course.inner, canvas.device)

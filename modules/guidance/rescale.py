@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-VELOCITY, PREDICTION, CENTRED = 0, 1, 2
+VELOCITY, PREDICTION, CENTRED, PATCHES = 0, 1, 2, 3
 
 
 @guidance(
@@ -23,7 +23,7 @@ VELOCITY, PREDICTION, CENTRED = 0, 1, 2
     aliases=("cfg rescale", "rescale cfg", "guidance rescale"),
     options={
         "phi": Option(default=0.0, low=0.0, high=1.0),
-        "form": Option(default=VELOCITY, low=VELOCITY, high=CENTRED, whole=True),
+        "form": Option(default=VELOCITY, low=VELOCITY, high=PATCHES, whole=True),
     },
     rank=30,
 )
@@ -34,7 +34,8 @@ def rescale(inner: Guidance, *, phi: float = 0.0, form: float = VELOCITY) -> Gui
     predicts: the noise of an epsilon model has a deviation of about 1 at any scale, and rescaling it would do little.
 
     form: 0 for that; the others are of AUTOMATIC1111's extensions, which rescale the prediction of x0: 1 as CFG Rescale
-    does, around 0, 2 as Neutral Prompt does, around its mean, which goes to the prompt's own by phi as well.
+    does, around 0, 2 as Neutral Prompt does, around its mean, which goes to the prompt's own by phi as well. 3 is what
+    Qwen-Image's authors do at a phi of 1: the velocity again, each 2 x 2 patch brought to the length of the prompt's.
     """
     return _Rescale(inner, phi, int(form))
 
@@ -52,11 +53,9 @@ class _Rescale:
         guided = self.inner.combine(query, call, answers)
         if guided.denoised is guided.conditional:
             return guided
-        if self.form == VELOCITY:
-            # v = (x - (1 + sigma^2) x0) / (sigma * sqrt(1 + sigma^2)); what it is divided by cancels out
-            variance = 1.0 + query.sigma**2
-            ours, theirs = (query.x - variance * x0 for x0 in (guided.denoised, guided.conditional))
-            return replace(guided, denoised=(query.x - self._factor(ours, theirs) * ours) / variance)
+        if self.form in (VELOCITY, PATCHES):
+            ours, theirs = (call.velocity(query, x0) for x0 in (guided.denoised, guided.conditional))
+            return replace(guided, denoised=call.prediction(query, self._factor(ours, theirs) * ours))
         ours, theirs = guided.denoised, guided.conditional
         factor = self._factor(ours, theirs)
         if self.form == PREDICTION:
@@ -65,9 +64,26 @@ class _Rescale:
         return replace(guided, denoised=mean + factor * (ours - ours.mean()))
 
     def _factor(self, ours: Tensor, theirs: Tensor) -> Tensor:
-        return self.phi * (_deviation(theirs) / _deviation(ours)) + (1.0 - self.phi)
+        measure = _lengths if self.form == PATCHES else _deviation
+        return self.phi * (measure(theirs) / measure(ours)) + (1.0 - self.phi)
 
 
 def _deviation(x: Tensor) -> Tensor:
     """(1, 1, 1, 1): over channels and pixels."""
     return x.std(dim=(1, 2, 3), keepdim=True)
+
+
+def _lengths(x: Tensor) -> Tensor:
+    """(1, 1, H, W): of each pixel's patch, over channels and its 2 x 2 pixels; at an odd edge over those there are."""
+    squares = (x * x).sum(dim=1, keepdim=True)
+    for axis in (2, 3):
+        squares = _paired(squares, axis)
+    return squares.sqrt()
+
+
+def _paired(values: Tensor, axis: int) -> Tensor:
+    """Each value with that of its neighbour added, pair by pair along an axis."""
+    found, whole = values.clone(), values.shape[axis] // 2 * 2
+    sums = values.narrow(axis, 0, whole).unflatten(axis, (-1, 2)).sum(dim=axis + 1)
+    found.narrow(axis, 0, whole).copy_(sums.repeat_interleave(2, dim=axis))
+    return found

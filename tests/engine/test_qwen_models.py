@@ -172,6 +172,15 @@ def test_published_files_give_the_pipelines_latent(
     torch.testing.assert_close(ours, their_latent(models[family], order), atol=1e-4, rtol=0)
 
 
+def test_the_authors_guidance_is_a_form_of_rescaling(
+    models: dict[str, tiny.TinyQwen], files: dict[str, Files], workshop: Workshop
+) -> None:
+    guidance = {"rescale": {"phi": 1.0, "form": 3.0}}
+    order = order_of(files["qwen_image"], "qwen_image", cfg_scale=3.0, guidance=guidance)
+    (ours,) = workshop.latents(order)
+    torch.testing.assert_close(ours, their_latent(models["qwen_image"], order), atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_folder_gives_the_pipelines_latent(
     family: str, models: dict[str, tiny.TinyQwen], tmp_path: Path, workshop: Workshop

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from diffusers import QwenImagePipeline
 from diffusers.guiders.adaptive_projected_guidance import MomentumBuffer, normalized_guidance
 from diffusers.guiders.guider_utils import rescale_noise_cfg
 from diffusers.guiders.perturbed_attention_guidance import PerturbedAttentionGuidance
@@ -46,6 +48,44 @@ def test_rescale_is_diffusers_of_velocities(sigma: float, phi: float) -> None:
     wanted = rescale_noise_cfg(plain, velocity(query.x, cond, sigma), phi)
     found, _ = guided(compose({"rescale": {"phi": phi}}, KINDS)(), query, asked)
     torch.testing.assert_close(velocity(query.x, found.denoised, sigma), wanted, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("sigma", [0.03, 0.7, 1.0])
+def test_rescale_of_a_flow_model_is_of_its_velocity(sigma: float) -> None:
+    query, asked = Query(latent(1).double(), sigma, 0), replace(call(scale=12.0), flows=True)
+    cond, uncond, _ = answers(query, asked)
+    guided_v = (query.x - (uncond + 12 * (cond - uncond))) / sigma
+    wanted = rescale_noise_cfg(guided_v, (query.x - cond) / sigma, 0.7)
+    found, _ = guided(compose({"rescale": {"phi": 0.7}}, KINDS)(), query, asked)
+    torch.testing.assert_close((query.x - found.denoised) / sigma, wanted, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("flows", [True, False])
+@pytest.mark.parametrize("phi", [0.3, 1.0])
+def test_rescale_by_patches_is_qwen_images(phi: float, flows: bool) -> None:
+    """The last lines of its pipeline's guidance: norms of the packed predictions."""
+    query, asked = Query(latent(1).double()[..., :4], 0.6, 0), replace(call(scale=6.0), flows=flows)
+    cond, uncond, _ = answers(query, asked)
+
+    def packed(x0: Tensor) -> Tensor:
+        v = (query.x - x0) / 0.6 if flows else velocity(query.x, x0, 0.6)
+        n, channels, height, width = v.shape
+        found: Tensor = QwenImagePipeline._pack_latents(v, n, channels, height, width)
+        return found
+
+    plain = packed(uncond + 6 * (cond - uncond))
+    factor = packed(cond).norm(dim=-1, keepdim=True) / plain.norm(dim=-1, keepdim=True)
+    found, _ = guided(compose({"rescale": {"phi": phi, "form": 3.0}}, KINDS)(), query, asked)
+    torch.testing.assert_close(packed(found.denoised), plain * (phi * factor + 1 - phi), atol=1e-9, rtol=1e-9)
+
+
+def test_rescale_by_patches_takes_odd_sides() -> None:
+    query, asked = Query(latent(1).double(), 0.6, 0), call(scale=6.0)
+    assert query.x.shape[-2:] == (6, 5)
+    found, _ = guided(compose({"rescale": {"phi": 1.0, "form": 3.0}}, KINDS)(), query, asked)
+    cond, _, _ = answers(query, asked)
+    lengths = [velocity(query.x, x0, 0.6)[..., 4:, 4:].norm() for x0 in (found.denoised, cond)]
+    torch.testing.assert_close(lengths[0], lengths[1])
 
 
 @pytest.mark.parametrize("phi", [0.3, 1.0])

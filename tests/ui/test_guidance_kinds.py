@@ -20,7 +20,7 @@ def test_every_built_in_kind_and_option_has_its_text(language: str) -> None:
         assert {option: each["label"] for option, each in kind["options"].items()} == {
             option: table[f"guidance.{name}.{option}"] for option in guidance.registry()[name].options
         }
-    assert len(described["rescale"]["options"]["form"]["choices"]) == 3
+    assert len(described["rescale"]["options"]["form"]["choices"]) == 4
     assert described["skip"]["options"]["all"]["choices"] == []
 
 
