@@ -70,6 +70,7 @@ def qwen_image(info: ModelInfo, separate: Separate[ModelInfo], placement: Placem
     transformer = assembly.denoiser(QwenImageTransformer2DModel, _build)
     transformer.pos_embed = _places(tuple(transformer.config.axes_dims_rope))
     text = assembly.qwen(TEXT, kind="qwen2_5_vl", template=QWEN_IMAGE)
+    assembly.check_width(TEXT, text.width, transformer.config.joint_attention_dim)
     vae = assembly.qwen_autoencoder()
     return QwenImage(Built.of(assembly, transformer, vae, qwen_image.load), text=text)
 

@@ -60,6 +60,7 @@ def z_image(info: ModelInfo, separate: Separate[ModelInfo], placement: Placement
     assembly = Assembly(family, info, separate, placement)
     transformer = assembly.denoiser(ZImageTransformer2DModel, _build)
     text = assembly.qwen(TEXT, kind="qwen3", template=Z_IMAGE)
+    assembly.check_width(TEXT, text.width, transformer.config.cap_feat_dim)
     vae = assembly.autoencoder(scaling=SCALING, shift=SHIFT)
     return ZImage(Built.of(assembly, transformer, vae, z_image.load), text=text)
 
