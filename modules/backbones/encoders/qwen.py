@@ -109,7 +109,15 @@ def load_qwen(
     model: type[Qwen2Model | Qwen3Model] = Qwen2Model if kind == "qwen2_5_vl" else Qwen3Model
     dtype = wide_text_dtype(placement)
     module = load_module(
-        model, build, info, names=names, config=_language(config), placement=placement, dtype=dtype, as_stored=True
+        model,
+        build,
+        info,
+        names=names,
+        config=_language(config),
+        placement=placement,
+        dtype=dtype,
+        as_stored=True,
+        arena=arena,
     )
     if tokenizer is None:
         folder = folder_of(Path(info.path), component)
