@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import re
+
 from modules.core.checkpoint import Header, ModelInfo
 from modules.core.errors import NotAMatch
 from modules.core.family import family, foreign
 
 LABEL = "ControlNet"
+# Beginnings or parts of names that only such files have, the most particular first. A ControlNet of a transformer keeps
+# copies of its model's blocks beside layers of its own
 _MARKS = {
-    "ControlNet": ("control_model.", "controlnet_cond_embedding.", "controlnet_blocks.", "input_hint_block."),
-    "T2I adapter": ("adapter.body.", "body.0.block1."),
-    "IP-Adapter": ("ip_adapter.", "image_proj."),
+    "Flux IP-Adapter": re.compile(r"^(ip_adapter_proj_model\.|double_blocks\.\d+\.processor\.ip_adapter)"),
+    "IP-Adapter": re.compile(r"^(ip_adapter\.|image_proj\.|image_proj_model\.)"),
+    "Flux Redux": re.compile(r"^redux_(up|down)\."),
+    "T2I adapter": re.compile(r"^(adapter\.)?body\.0\.(block1\.|resnets\.0\.block1\.|in_conv\.)"),
+    "Control-LoRA": re.compile(r"^(lora_controlnet$|input_hint_block\..*\.up$)"),
+    "ControlLLLite": re.compile(r"^lllite_"),
+    "ControlNet": re.compile(
+        r"^(control_model\.|controlnet_cond_embedding\.|input_hint_block\.|zero_convs\.|controlnet_blocks\."
+        r"|controlnet_x_embedder\.|controlnet_single_blocks\.|controlnet_mode_embedder\.|controlnet_down_blocks\."
+        r"|control_add_embedding\.|pos_embed_input\.|control_layers\.|control_all_x_embedder\.|control_noise_refiner\."
+        r"|control_img_in\.|controlnet_patch_embedding\.|before_proj\.|vace_blocks\.|input_block\.\d+\.0\.weight$)"
+    ),
+    "motion module": re.compile(r"^(down_blocks|up_blocks|mid_block)\..*motion_modules\.\d"),
+    "photo-maker adapter": re.compile(r"^(id_encoder\.|pulid_encoder\.)"),
 }
 
 
 @family("controlnet", label=LABEL, rank=6)
 def controlnet(header: Header) -> ModelInfo:
     """Recognise companions. Asked before the models: a ControlNet carries half of its model's UNet."""
-    for label, starts in _MARKS.items():
-        if any(key.startswith(starts) for key in header.tensors):
+    if header.configs:
+        raise NotAMatch(f"{header.file_name} is a folder of a whole model.")
+    for label, names in _MARKS.items():
+        if any(names.search(key) for key in header.tensors):
+            if label == "motion module" and "conv_in.weight" in header.tensors:  # a whole UNet with them in it
+                continue
             article = "an" if label == "IP-Adapter" else "a"
-            return foreign(
-                header,
-                "controlnet",
-                label,
-                f"this is {article} {label}, not a checkpoint: put it into models/ControlNet.",
-            )
-    raise NotAMatch(f"{header.path.name} is no ControlNet.")
+            place = "" if label == "motion module" else ": put it into models/ControlNet"
+            return foreign(header, "controlnet", label, f"this is {article} {label}, not a checkpoint{place}.")
+    raise NotAMatch(f"{header.file_name} is no ControlNet.")

@@ -13,21 +13,27 @@ from modules.core.errors import CorruptCheckpoint, NotAMatch
 from modules.core.family import family, foreign
 from modules.families.layouts.denoisers import denoiser_kind
 from modules.families.layouts.parts import main_dtype
+from modules.families.layouts.unets import unet_of
 
 LABEL = "diffusers model"
 # Kind of denoiser -> label, and what its folder's pipeline is called
 _PICTURES = {
     "flux2": "Flux.2", "flux3": "Flux.3", "hunyuan_image": "HunyuanImage", "ovis_image": "Ovis-Image",
-    "longcat_image": "LongCat-Image", "bria": "Bria", "auraflow": "AuraFlow", "qwen_image_2": "Qwen-Image 2",
+    "longcat_image": "LongCat-Image",
+    "bria": "Bria or LongCat-Image", "auraflow": "AuraFlow", "qwen_image_2": "Qwen-Image 2",
     "glm_image": "GLM-Image", "cogview4": "CogView4", "hidream": "HiDream", "omnigen2": "OmniGen2",
     "lumina2": "Lumina Image 2", "lumina": "Lumina-Next", "krea2": "Krea 2", "anima": "Anima", "cosmos": "Cosmos",
     "pixart": "PixArt", "sana": "Sana", "hunyuandit": "HunyuanDiT", "kandinsky5": "Kandinsky 5",
     "kandinsky2": "Kandinsky 2", "cascade_b": "Stable Cascade (stage B)", "cascade_c": "Stable Cascade (stage C)",
-    "kolors": "Kolors", "deepfloyd": "DeepFloyd IF",
+    "kolors": "Kolors", "deepfloyd": "DeepFloyd IF", "kandinsky3": "Kandinsky 3", "dreamlite": "DreamLite",
+    "joyimage": "JoyImage", "nucleus": "Nucleus-Image", "ernie_image": "Ernie-Image", "ideogram4": "Ideogram 4",
+    "prx": "PRX", "dit": "DiT",
 }  # fmt: skip
 _VIDEOS = {
     "wan": "Wan", "ltx": "LTX-Video", "hunyuan_video": "HunyuanVideo", "mochi": "Mochi", "cogvideo": "CogVideoX",
-    "svd": "Stable Video Diffusion", "animatediff": "AnimateDiff",
+    "svd": "Stable Video Diffusion", "animatediff": "AnimateDiff", "motif_video": "Motif-Video",
+    "sana_video": "Sana-Video",
+    "minimax_h3": "MiniMax H3", "kandinsky6": "Kandinsky 6", "video_unet": "ModelScope or I2VGen",
 }  # fmt: skip
 _VIDEO_WORDS = re.compile(r"video|wan|ltx|mochi|allegro|latte|animatediff|audio|music|speech|shap|hunyuanvideo")
 # Pixels that a pipeline is made for where 1024 x 1024 is not it
@@ -57,6 +63,17 @@ def video(header: Header) -> ModelInfo:
     if kind not in _VIDEOS:
         raise NotAMatch(f"{header.file_name} is no model of videos.")
     return foreign(header, "video", _VIDEOS[kind], f"this is {_VIDEOS[kind]}, which makes videos.", variant=kind)
+
+
+@family("unet", label="UNet", rank=90)
+def other_unet(header: Header) -> ModelInfo:
+    """Name a UNet that is of no family known here. Asked after all that have one."""
+    unet = unet_of(header)
+    if unet is None:
+        raise NotAMatch(f"{header.file_name} has no UNet.")
+    known = "Stable Diffusion 1 has 768, 2 has 1,024, XL 2,048 and its refiner 1,280"
+    what = f"texts {unet.context:,} wide ({known})" if unet.context else "no texts"
+    return foreign(header, "unet", "UNet", f"this is a UNet of no family that is known here: it attends to {what}.")
 
 
 def _folder(header: Header) -> ModelInfo:

@@ -13,26 +13,37 @@ _USED = ("kl4", "kl16", "qwen")
 # A name that only such a decoder has -> its kind and what it is called
 _OTHERS = {
     "decoder.layers.1.weight": ("taesd", "a TAESD preview decoder, not a VAE: put it into models/VAE-approx"),
+    "decoder.layers.0.weight": ("taesd", "a TAESD preview decoder, not a VAE: put it into models/VAE-approx"),
     "1.weight": ("taesd", "a TAESD preview decoder, not a VAE: put it into models/VAE-approx"),
     "decoder.1.weight": ("taehv", "a preview decoder of videos, not a VAE: put it into models/VAE-approx"),
     "decoder.stages.1.op_list.0.main.conv.conv.bias": ("dc-ae", "a deep compression VAE, as Sana uses"),
     "decoder.up_blocks.0.0.conv1.conv.weight": ("dc-ae", "a deep compression VAE, as Sana uses"),
+    "decoder.up_blocks.0.0.conv.weight": ("dc-ae", "a deep compression VAE, as Sana uses"),
     "decoder.project_in.conv.weight": ("dc-ae", "a deep compression VAE, as Sana uses"),
     "decoder.up_blocks.0.res_blocks.0.conv1.conv.weight": ("ltx", "the VAE of LTX-Video"),
     "per_channel_statistics.mean-of-means": ("ltx", "the VAE of LTX-Video"),
     "decoder.mid.block_1.conv1.conv.weight": ("video", "the VAE of a video model"),
     "decoder.mid_block.resnets.0.conv1.conv.weight": ("video", "the VAE of a video model"),
+    "decoder.up_blocks.0.resnets.0.spatial_res_block.conv1.weight": ("video", "the VAE of a video model"),
 }
+_PREFIXES = ("first_stage_model.", "vae.")
+_HEADS = {
+    "encoder", "decoder", "quant_conv", "post_quant_conv", "bn", "conv1", "conv2", "per_channel_statistics", "quantize", "latents_mean",
+    "latents_std", "timestep_scale_multiplier",
+}  # fmt: skip
 
 
 @family("vae", label=LABEL, rank=200)
 def vae(header: Header) -> ModelInfo:
     """Recognise a VAE among checkpoints: named, and not loadable as one."""
-    parts = vae_parts(header)
-    other = next((mark for mark in _OTHERS if mark in header.tensors and not mark.startswith("1.")), None)
-    if (VAE not in parts.networks or parts.rest) and other is None:
+    heads = {name.split(".")[0] for name in header.tensors}
+    if not (heads <= _HEADS and "decoder" in heads) and not any(name.startswith(_PREFIXES) for name in header.tensors):
         raise NotAMatch(f"{header.file_name} is no VAE.")
-    kind = parts.networks[VAE].kind if VAE in parts.networks else _OTHERS[other or ""][0]
+    if any(name.startswith(("encoder.block.", "decoder.block.0.layer")) for name in header.tensors):
+        raise NotAMatch(f"{header.file_name} is a text model.")
+    parts = vae_parts(header)
+    other = next((mark for mark in _OTHERS if mark in header.tensors), "")
+    kind = parts.networks[VAE].kind if VAE in parts.networks else _OTHERS[other][0] if other else "other"
     if kind in ("taesd", "taehv"):
         raise NotAMatch(f"{header.file_name} is a preview decoder.")
     return foreign(header, "vae", LABEL, "this is a VAE, not a checkpoint: put it into models/VAE.", variant=kind)
@@ -62,7 +73,10 @@ def _describe(header: Header) -> ModelInfo:
     if network.missing:
         raise CorruptCheckpoint(missing_of(header, network.missing, "VAE"), hint="Download it again.")
     problem = ""
-    if network.kind not in _USED:
+    if network.unknown:
+        count, first = len(network.unknown), network.unknown[0]
+        problem = f"{name} is a VAE of a kind that is not known here: it has {count} tensors such as {first}."
+    elif network.kind not in _USED:
         channels = network.config["latent_channels"]
         whose = ", as Flux.2 has; no model that is loaded here from single files uses it" if channels == 32 else ""
         problem = f"{name} is a VAE of {channels} latent channels{whose or ', which no model known here uses'}."

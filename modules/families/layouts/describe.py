@@ -35,6 +35,7 @@ def described(
     Raises CorruptCheckpoint naming what is missing.
     """
     check_complete(header, parts)
+    problem = problem or _variation(parts, label)
     if not problem and parts.quantisation not in _LOADABLE:
         packing = _PACKINGS.get(parts.quantisation, parts.quantisation)
         problem = f"this is {label}, whose weights are packed as {packing}, not supported yet."
@@ -61,6 +62,19 @@ def described(
         config=found,
         metadata=header.metadata,
     )
+
+
+def _variation(parts: Parts, label: str) -> str:
+    """Why a model with tensors that its class does not have is not supported; "" where there are none."""
+    for component, network in parts.networks.items():
+        if network.unknown:
+            shown, count = network.unknown[0], len(network.unknown)
+            more = f"and {count - 1} more tensors that are" if count > 1 else "which is"
+            part = component.replace("_", " ")
+            return (
+                f"this is a variation of {label} that is not known here: its {part} has {shown}, {more} not {label}'s."
+            )
+    return ""
 
 
 def check_complete(header: Header, parts: Parts) -> None:
