@@ -13,6 +13,7 @@ from modules.core.errors import CorruptCheckpoint, NotAMatch
 from modules.core.family import family, foreign
 from modules.families.layouts.denoisers import denoiser_kind
 from modules.families.layouts.parts import main_dtype
+from modules.families.layouts.pipelines import pipeline
 from modules.families.layouts.unets import unet_of
 
 LABEL = "diffusers model"
@@ -77,7 +78,7 @@ def other_unet(header: Header) -> ModelInfo:
 
 
 def _folder(header: Header) -> ModelInfo:
-    name = str(header.configs.get("model_index", {}).get("_class_name", ""))
+    name = pipeline(header)
     if not name.endswith("Pipeline"):
         raise CorruptCheckpoint(
             f"{header.file_name} does not say which pipeline it is: its model_index.json is damaged."

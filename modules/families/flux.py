@@ -15,6 +15,7 @@ from modules.core.family import Part, family
 from modules.families.layouts.denoisers import denoiser_kind
 from modules.families.layouts.describe import described, named_steps, says
 from modules.families.layouts.parts import TEXT, TEXT_2, TRANSFORMER, VAE, sort_parts
+from modules.families.layouts.pipelines import pipeline
 
 LABEL = "Flux.1"
 PARTS = (
@@ -68,8 +69,4 @@ def _variant(header: Header, times: int, *, guided: bool) -> str:
         return "control" if times == 2 else "fill"
     if not guided:
         return "schnell"
-    return "kontext" if says(header, "kontext") or "kontext" in _pipeline(header) else "dev"
-
-
-def _pipeline(header: Header) -> str:
-    return str(header.configs.get("model_index", {}).get("_class_name", "")).casefold()
+    return "kontext" if says(header, "kontext") or "Kontext" in pipeline(header) else "dev"

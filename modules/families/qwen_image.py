@@ -13,6 +13,7 @@ from modules.core.family import Part, family
 from modules.families.layouts.denoisers import denoiser_kind
 from modules.families.layouts.describe import described, named_steps, says
 from modules.families.layouts.parts import TEXT, VAE, sort_parts
+from modules.families.layouts.pipelines import pipeline
 
 LABEL = "Qwen-Image"
 PARTS = (
@@ -38,11 +39,10 @@ def qwen_image(header: Header) -> ModelInfo:
     if denoiser_kind(header) != "qwen_image":
         raise NotAMatch(f"{header.file_name} has no double blocks of {LABEL}.")
     parts = sort_parts(header)
-    pipeline = str(header.configs.get("model_index", {}).get("_class_name", ""))
     variant, problem = "", ""
-    if "Layered" in pipeline or any("addition_t_embedding" in name for name in header.tensors):
+    if "Layered" in pipeline(header) or any("addition_t_embedding" in name for name in header.tensors):
         variant, problem = "layered", f"this is {LABEL}-Layered, which takes pictures apart, not supported yet."
-    elif "Edit" in pipeline or says(header, "edit") or any(mark in header.tensors for mark in _EDIT_MARKS):
+    elif "Edit" in pipeline(header) or says(header, "edit") or any(mark in header.tensors for mark in _EDIT_MARKS):
         variant, problem = "edit", f"this is {LABEL}-Edit, which changes a picture by a text, not supported yet."
     elif says(header, "lightning"):
         variant = "lightning"

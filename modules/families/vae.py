@@ -28,8 +28,8 @@ _OTHERS = {
 }
 _PREFIXES = ("first_stage_model.", "vae.")
 _HEADS = {
-    "encoder", "decoder", "quant_conv", "post_quant_conv", "bn", "conv1", "conv2", "per_channel_statistics", "quantize", "latents_mean",
-    "latents_std", "timestep_scale_multiplier",
+    "encoder", "decoder", "quant_conv", "post_quant_conv", "bn", "conv1", "conv2", "per_channel_statistics", "quantize",
+    "latents_mean", "latents_std", "timestep_scale_multiplier",
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from modules.core.checkpoint import Header
 from modules.families.layouts import names as ldm
 from modules.families.layouts.once import once
 from modules.families.layouts.packed import folded
+from modules.families.layouts.pipelines import may_be_ours
 from modules.families.layouts.prefixes import components
 from modules.families.layouts.shapes import Shapes
 from modules.families.layouts.unet import context_width
@@ -29,7 +30,9 @@ class Unet:
 
 @once
 def unet_of(header: Header) -> Unet | None:
-    """A file's UNet, None where it has none that is Stable Diffusion's."""
+    """A file's UNet, None where it has none that is Stable Diffusion's, or a folder's pipeline is of another kind."""
+    if not may_be_ours(header):
+        return None
     plain = folded(header).header
     found = components(plain)
     if found.kind != "unet":
