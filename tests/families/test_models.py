@@ -13,6 +13,8 @@ from modules.core.errors import RequestError
 from modules.core.family import Family, identify
 from modules.core.plugin import Registry, collect
 from modules.families.layouts.parts import sort_parts
+from modules.families.text_encoder import identify_text_encoder
+from modules.families.vae import identify_vae
 from tests.families.published import (
     REFINER_UNET,
     SD2_UNET,
@@ -334,8 +336,6 @@ def test_every_family_of_models_says_what_it_needs(families: Registry[Family]) -
 
 
 def test_the_flux_vae_and_qwen_vae_have_kinds() -> None:
-    from modules.families.vae import identify_vae
-
     assert identify_vae(header_of(vae_original(16, quant=False), "ae")).variant == "kl16"
     assert identify_vae(header_of(vae(4))).variant == "kl4"
     qwen = identify_vae(header_of(qwen_vae_original(), "qwen_image_vae"))
@@ -352,3 +352,15 @@ def test_flux_in_diffusers_layout(families: Registry[Family]) -> None:
     for prefix in ("", "transformer."):
         info = named(under(prefix, shapes), families, "dev")
         assert (info.family, info.variant, info.layout) == ("flux", "dev", "diffusers")
+
+
+@pytest.mark.parametrize("name", ["sd_xl_base_1.0", "flux1-dev", "sd3_medium", "z_image_turbo", "qwen_image_2512"])
+def test_no_shape_makes_detection_fail(name: str, families: Registry[Family]) -> None:
+    """Whatever the tensors' shapes are, there is an answer. That all of them fit is found when the model is filled."""
+    shapes = CASES[name][0]()
+    for shape in ([], [0], [4], [4, 4, 4, 4], [0, 0]):
+        for every in (1, 3):
+            broken = {key: shape if i % every == 0 else given for i, (key, given) in enumerate(shapes.items())}
+            assert named(broken, families, name).path
+            identify_text_encoder(header_of(broken))
+            identify_vae(header_of(broken))

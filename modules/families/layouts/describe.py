@@ -35,10 +35,10 @@ def described(
     Raises CorruptCheckpoint naming what is missing.
     """
     check_complete(header, parts)
-    problem = problem or _variation(parts, label)
     if not problem and parts.quantisation not in _LOADABLE:
         packing = _PACKINGS.get(parts.quantisation, parts.quantisation)
         problem = f"this is {label}, whose weights are packed as {packing}, not supported yet."
+    problem = problem or _variation(parts, label)
     found = dict(parts.configs if config is None else config)
     if scheduler := header.configs.get("scheduler"):
         told = {name: value for name, value in scheduler.items() if not name.startswith("_")}

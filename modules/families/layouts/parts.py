@@ -20,7 +20,7 @@ from modules.families.layouts.network import Inner, Network
 from modules.families.layouts.once import once
 from modules.families.layouts.packed import folded
 from modules.families.layouts.prefixes import Text, components, harmless, lone_text, lone_vae
-from modules.families.layouts.shapes import Config, Shapes, told_config
+from modules.families.layouts.shapes import Config, Shapes, sensible, told_config
 from modules.families.layouts.t5 import t5
 from modules.families.layouts.transformers import transformer
 
@@ -90,6 +90,11 @@ def sort_parts(header: Header) -> Parts:
 
     Raises CorruptCheckpoint where a network's dimensions cannot be told, because too much is missing or damaged.
     """
+    with sensible(header):
+        return _sorted(header)
+
+
+def _sorted(header: Header) -> Parts:
     plain = folded(header)
     found = components(plain.header)
     told = told_config(header)
@@ -167,7 +172,8 @@ def vae_parts(header: Header) -> Parts:
     """
     plain = folded(header)
     inner = lone_vae(plain.header)
-    found = autoencoder(plain.header, inner, told_config(header).get(VAE, {}))
+    with sensible(header):
+        found = autoencoder(plain.header, inner, told_config(header).get(VAE, {}))
     if found is None:
         return Parts(layout="original", quantisation=plain.quantisation)
     rest = tuple(key for key in plain.header.tensors if key not in set(inner.values()) and not harmless(key))
@@ -182,7 +188,8 @@ def text_parts(header: Header) -> Parts:
     """
     plain = folded(header)
     text = lone_text(plain.header)
-    found = _text(plain.header, text, told_config(header).get(TEXT, {}))
+    with sensible(header):
+        found = _text(plain.header, text, told_config(header).get(TEXT, {}))
     if found is None:
         return Parts(layout="original", quantisation=plain.quantisation)
     layout = "original" if text.prefix.startswith(("cond_stage_model.", "conditioner.")) else "diffusers"

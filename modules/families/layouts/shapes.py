@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -96,6 +97,17 @@ class Table(dict[str, "str | Source"]):
         """A layer that gives shift and scale, which diffusers expects the other way round."""
         for leaf in ("weight", "bias"):
             self[f"{new}.{leaf}"] = Source(f"{old}.{leaf}", change="swap_halves")
+
+
+@contextmanager
+def sensible(header: Header) -> Iterator[None]:
+    """Shapes that cannot be (a matrix with one side, a side of 0) are a damaged file's, not an error of the program."""
+    try:
+        yield
+    except (ValueError, IndexError, TypeError, ZeroDivisionError) as error:
+        raise CorruptCheckpoint(
+            f"{header.file_name} has tensors whose shapes fit no such network: {error}.", hint="Download it again."
+        ) from error
 
 
 def told_config(header: Header) -> Mapping[str, Mapping[str, Any]]:

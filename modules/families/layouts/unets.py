@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from modules.core.checkpoint import Header
@@ -10,7 +11,7 @@ from modules.families.layouts.once import once
 from modules.families.layouts.packed import folded
 from modules.families.layouts.pipelines import may_be_ours
 from modules.families.layouts.prefixes import components
-from modules.families.layouts.shapes import Shapes
+from modules.families.layouts.shapes import Shapes, sensible
 from modules.families.layouts.unet import context_width
 
 
@@ -42,7 +43,11 @@ def unet_of(header: Header) -> Unet | None:
         names = dict(inner)
     else:
         names = {new: inner[old] for new, old in ldm.unet_names(inner).items()}
-    shapes = Shapes(plain, names)
+    with sensible(header):
+        return _glance(Shapes(plain, names), names)
+
+
+def _glance(shapes: Shapes, names: Mapping[str, str]) -> Unet:
     stems = ("mid_block.attentions.0", "down_blocks.1.attentions.0", "down_blocks.2.attentions.0")
     projections = [f"{stem}.proj_in.weight" for stem in stems]
     first = next((name for name in projections if shapes.has(name)), None)
