@@ -7,6 +7,7 @@ from modules.core.errors import CheckpointError, CorruptCheckpoint, NotAMatch
 from modules.core.family import family, foreign
 from modules.families.layouts.describe import missing_of
 from modules.families.layouts.parts import VAE, main_dtype, vae_parts
+from modules.families.layouts.prefixes import harmless
 
 LABEL = "VAE"
 _USED = ("kl4", "kl16", "qwen")
@@ -36,7 +37,7 @@ _HEADS = {
 @family("vae", label=LABEL, rank=200)
 def vae(header: Header) -> ModelInfo:
     """Recognise a VAE among checkpoints: named, and not loadable as one."""
-    heads = {name.split(".")[0] for name in header.tensors}
+    heads = {name.split(".")[0] for name in header.tensors if not harmless(name)}
     if not (heads <= _HEADS and "decoder" in heads) and not any(name.startswith(_PREFIXES) for name in header.tensors):
         raise NotAMatch(f"{header.file_name} is no VAE.")
     if any(name.startswith(("encoder.block.", "decoder.block.0.layer")) for name in header.tensors):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -364,3 +365,54 @@ def test_no_shape_makes_detection_fail(name: str, families: Registry[Family]) ->
             assert named(broken, families, name).path
             identify_text_encoder(header_of(broken))
             identify_vae(header_of(broken))
+
+
+def test_what_training_left_behind_does_not_make_another_model(families: Registry[Family]) -> None:
+    left = {
+        "model_ema.decay": [1], "global_step": [1], "first_stage_model.loss.logvar": [1], "denoiser.sigmas": [1000],
+        "first_stage_model.loss.discriminator.main.0.weight": [64, 3, 4, 4], "logit_scale": [1],
+    }  # fmt: skip
+    info = named({**sdxl(), **left}, families)
+    assert (info.family, info.supported) == ("sdxl", True)
+    alone = header_of({**vae_original(), "loss.logvar": [1], "model_ema.decay": [1]}, "vae-ft-mse")
+    assert identify(alone, families).family == "vae"
+    assert identify_vae(alone).supported
+
+
+FOLDERS: Mapping[str, tuple[str, str, str, dict[str, Any], dict[str, Any]]] = {
+    "FluxPipeline": ("flux", "dev", "FluxTransformer2DModel",
+                     {"num_layers": 1, "num_single_layers": 1, "guidance_embeds": True}, {"shift": 3.0}),
+    "FluxKontextPipeline": ("flux", "kontext", "FluxTransformer2DModel",
+                            {"num_layers": 1, "num_single_layers": 1, "guidance_embeds": True}, {"shift": 3.0}),
+    "StableDiffusion3Pipeline": ("sd3", "", "SD3Transformer2DModel", {"num_layers": 2}, {"shift": 3.0}),
+    "ChromaPipeline": ("chroma", "", "ChromaTransformer2DModel", {"num_layers": 1, "num_single_layers": 1}, {}),
+    "ZImagePipeline": ("z_image", "", "ZImageTransformer2DModel", {"n_layers": 2}, {"shift": 6.0}),
+    "QwenImagePipeline": ("qwen_image", "", "QwenImageTransformer2DModel", {"num_layers": 2}, {}),
+    "StableDiffusionXLPipeline": ("sdxl", "", "UNet2DConditionModel", SDXL_UNET,
+                                  {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}),
+    "StableDiffusionPipeline": ("sd2", "", "UNet2DConditionModel", SD2_UNET, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_folder_of_a_pipeline_that_is_computed_here(name: str, families: Registry[Family]) -> None:
+    family, variant, kind, config, scheduler = FOLDERS[name]
+    component = "unet" if kind.startswith("UNet") else "transformer"
+    model = build(kind, config=config)
+    saved = json.loads(json.dumps({"_class_name": kind, **dict(model.config)}))  # type: ignore[arg-type]
+    shapes = {**under(f"{component}.", shapes_of(model)), **under("vae.", vae())}
+    configs = {
+        "model_index": {"_class_name": name},
+        component: saved,
+        "vae": {"_class_name": "AutoencoderKL", "scaling_factor": 0.5},
+        "scheduler": {"_class_name": "SomeScheduler", **scheduler},
+    }
+    info = identify(header_of(shapes, "some-folder", configs=configs), families)
+    assert (info.family, info.variant, info.supported, info.problem) == (family, variant, True, "")
+    assert (info.name, info.layout, info.components) == ("some-folder", "diffusers", (component, "vae"))
+    assert info.config["vae"] == {"scaling_factor": 0.5}
+    assert not [key for part in info.config.values() for key in part if key.startswith("_")]
+    assert {key: info.config["scheduler"][key] for key in scheduler} == scheduler
+    expected = {"sdxl": "v", "sd2": "epsilon"}.get(family, "flow")  # a scheduler that says nothing predicts noise
+    assert info.prediction == expected
+    assert info.config["scheduler"].get("zero_terminal_snr") == (True if family == "sdxl" else None)

@@ -115,7 +115,8 @@ def named_steps(header: Header) -> int | None:
 def read_prediction(header: Header) -> str:
     """Of UNets: "v" where metadata, a marker tensor or a scheduler's configuration says so, "" where nothing does."""
     told = header.metadata.get("modelspec.prediction_type", "").casefold()
-    scheduler = str(header.configs.get("scheduler", {}).get("prediction_type", ""))
+    config = header.configs.get("scheduler")
+    scheduler = "" if config is None else str(config.get("prediction_type", "epsilon"))  # diffusers' own default
     if told.startswith("v") or scheduler == "v_prediction" or "v_pred" in header.tensors:
         return "v"
     return "epsilon" if told.startswith("eps") or scheduler == "epsilon" else ""

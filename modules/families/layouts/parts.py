@@ -11,18 +11,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from modules.core.checkpoint import DTYPE_BYTES, Header, Names
-from modules.families.layouts import names as ldm
 from modules.families.layouts import unet
 from modules.families.layouts.autoencoders import autoencoder
 from modules.families.layouts.clip import clip
 from modules.families.layouts.language import language
-from modules.families.layouts.network import Inner, Network
+from modules.families.layouts.network import Network
 from modules.families.layouts.once import once
 from modules.families.layouts.packed import folded
 from modules.families.layouts.prefixes import Text, components, harmless, lone_text, lone_vae
 from modules.families.layouts.shapes import Config, Shapes, sensible, told_config
 from modules.families.layouts.t5 import t5
 from modules.families.layouts.transformers import transformer
+from modules.families.layouts.unets import unet_names
 
 UNET, TRANSFORMER, VAE = "unet", "transformer", "vae"
 TEXT, TEXT_2, TEXT_3 = "text_encoder", "text_encoder_2", "text_encoder_3"
@@ -100,8 +100,8 @@ def _sorted(header: Header) -> Parts:
     told = told_config(header)
     networks: dict[str, Network] = {}
     layout = "original"
-    if found.kind == "unet":
-        layout, networks[UNET] = _unet(plain.header, found.denoiser, told.get(UNET, {}))
+    if own := unet_names(plain.header):
+        layout, networks[UNET] = _unet(plain.header, *own, told.get(UNET, {}))
     elif found.kind and (read := transformer(plain.header, found.kind, found.denoiser, told.get(TRANSFORMER, {}))):
         layout, networks[TRANSFORMER] = read
     for text in found.texts:
@@ -121,21 +121,12 @@ def _sorted(header: Header) -> Parts:
     )
 
 
-def _unet(header: Header, inner: Inner, told: Mapping[str, Any]) -> tuple[str, Network]:
-    original = "time_embedding.linear_1.weight" not in inner and "conv_in.weight" not in inner
-    names = through_names(ldm.unet_names(inner), inner) if original else dict(inner)
+def _unet(header: Header, layout: str, names: Mapping[str, str], told: Mapping[str, Any]) -> tuple[str, Network]:
     config = unet.config(Shapes(header, names), told)
     wanted = dict.fromkeys(unet.expected(config))
     missing = tuple(name for name in wanted if name not in names)
     unknown = tuple(key for name, key in names.items() if name not in wanted)
-    return "original" if original else "diffusers", Network(
-        kind="unet", config=config, names=names, missing=missing, unknown=unknown
-    )
-
-
-def through_names(new: Mapping[str, str], inner: Inner) -> dict[str, str]:
-    """A table to names without prefix, with the file's own in their place."""
-    return {name: inner[old] for name, old in new.items()}
+    return layout, Network(kind="unet", config=config, names=names, missing=missing, unknown=unknown)
 
 
 def _text(header: Header, text: Text, told: Mapping[str, Any]) -> Network | None:

@@ -27,7 +27,8 @@ _TEXT_STARTS = ("cond_stage_model.", "conditioner.", "text_encoder", "clip_", "t
 _HARMLESS = (
     "alphas_cumprod", "betas", "sqrt_", "log_one_minus_alphas", "posterior_", "logvar", "model_ema.", "global_step",
     "cond_stage_model.logit_scale", "text_projection", "logit_scale", "v_pred", "ztsnr", "edm_mean", "edm_std",
-    "lvlb_weights", "denoiser.", "first_stage_model.loss.", "safety_checker.", "embedding_manager.", "vision_model.",
+    "lvlb_weights", "denoiser.", "loss.",
+    "first_stage_model.loss.", "safety_checker.", "embedding_manager.", "vision_model.",
     "image_encoder.", "feature_extractor.", "conditioner.embedders.", "text_encoders.", "model_sampling.",
     "__index_timestep_zero__",
 )  # fmt: skip

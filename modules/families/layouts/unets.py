@@ -30,21 +30,28 @@ class Unet:
 
 
 @once
-def unet_of(header: Header) -> Unet | None:
-    """A file's UNet, None where it has none that is Stable Diffusion's, or a folder's pipeline is of another kind."""
-    if not may_be_ours(header):
-        return None
-    plain = folded(header).header
+def unet_names(plain: Header) -> tuple[str, dict[str, str]] | None:
+    """Layout and name table of the UNet in a folded header, None where there is none."""
     found = components(plain)
     if found.kind != "unet":
         return None
     inner = found.denoiser
     if "conv_in.weight" in inner or "time_embedding.linear_1.weight" in inner:
-        names = dict(inner)
-    else:
-        names = {new: inner[old] for new, old in ldm.unet_names(inner).items()}
+        return "diffusers", dict(inner)
+    return "original", {new: inner[old] for new, old in ldm.unet_names(inner).items()}
+
+
+@once
+def unet_of(header: Header) -> Unet | None:
+    """A file's UNet, None where it has none that is Stable Diffusion's, or a folder's pipeline is of another kind."""
+    if not may_be_ours(header):
+        return None
+    plain = folded(header).header
+    found = unet_names(plain)
+    if found is None:
+        return None
     with sensible(header):
-        return _glance(Shapes(plain, names), names)
+        return _glance(Shapes(plain, found[1]), found[1])
 
 
 def _glance(shapes: Shapes, names: Mapping[str, str]) -> Unet:
