@@ -20,7 +20,7 @@ from modules.families.layouts.unets import unet_of
 LABEL = "Stable Diffusion 2"
 CONTEXT = 1024
 _NAMED = {5: "depth-to-image", 7: "upscaler", 8: "InstructPix2Pix"}
-_V_WORDS, _BASE_WORDS = ("768", "v-pred", "vpred", "2-1-v", "v2-v"), ("base", "512", "inpaint", "turbo", "eps")
+_V_WORDS, _BASE_WORDS = ("768", "v-?pred", "2-1-v(?![a-z0-9])"), ("base", "512", "inpaint", "turbo", "eps")
 PARTS = (
     Part(name=TEXT, kind="clip_h", usual="clip_h.safetensors"),
     Part(name=VAE, kind="kl4", usual="vae-ft-mse-840000-ema-pruned.safetensors"),

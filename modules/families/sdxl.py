@@ -21,7 +21,7 @@ from modules.families.layouts.unets import unet_of
 LABEL = "Stable Diffusion XL"
 _REFINER_CONTEXT = 1280
 _CHANNELS = {9: "inpaint", 8: "pix2pix"}
-_V_WORDS = ("v-pred", "vpred", "v-prediction")
+_V_WORDS = ("v-?pred", "v-?prediction")
 PARTS = (
     Part(name=TEXT, kind="clip_l", usual="clip_l.safetensors"),
     Part(name=TEXT_2, kind="clip_g", usual="clip_g.safetensors"),

@@ -33,7 +33,7 @@ def z_image(header: Header) -> ModelInfo:
     """
     if denoiser_kind(header) != "z_image":
         raise NotAMatch(f"{header.file_name} has no stream of {LABEL}.")
-    base = says(header, "base", "undistilled", "de-turbo", "deturbo") and not says(header, "base-turbo")
+    base = says(header, "base(?![a-z])", "undistilled", "de-?turbo") and not says(header, "base-turbo")
     if not says(header, "turbo") and header.configs.get("scheduler", {}).get("shift") == 6.0:
         base = True
     return described(

@@ -355,16 +355,15 @@ def test_flux_in_diffusers_layout(families: Registry[Family]) -> None:
         assert (info.family, info.variant, info.layout) == ("flux", "dev", "diffusers")
 
 
-@pytest.mark.parametrize("name", ["sd_xl_base_1.0", "flux1-dev", "sd3_medium", "z_image_turbo", "qwen_image_2512"])
+@pytest.mark.parametrize("name", ["sd_xl_base_1.0", "flux1-schnell", "sd3_medium", "z_image_turbo", "qwen_image_2512"])
 def test_no_shape_makes_detection_fail(name: str, families: Registry[Family]) -> None:
     """Whatever the tensors' shapes are, there is an answer. That all of them fit is found when the model is filled."""
     shapes = CASES[name][0]()
-    for shape in ([], [0], [4], [4, 4, 4, 4], [0, 0]):
-        for every in (1, 3):
-            broken = {key: shape if i % every == 0 else given for i, (key, given) in enumerate(shapes.items())}
-            assert named(broken, families, name).path
-            identify_text_encoder(header_of(broken))
-            identify_vae(header_of(broken))
+    for shape in ([], [4], [0, 0], [4, 4, 4, 4]):
+        broken = {key: given if i % 3 else shape for i, (key, given) in enumerate(shapes.items())}
+        assert named(broken, families, name).path
+        identify_text_encoder(header_of(broken))
+        identify_vae(header_of(broken))
 
 
 def test_what_training_left_behind_does_not_make_another_model(families: Registry[Family]) -> None:
@@ -416,3 +415,21 @@ def test_a_folder_of_a_pipeline_that_is_computed_here(name: str, families: Regis
     expected = {"sdxl": "v", "sd2": "epsilon"}.get(family, "flow")  # a scheduler that says nothing predicts noise
     assert info.prediction == expected
     assert info.config["scheduler"].get("zero_terminal_snr") == (True if family == "sdxl" else None)
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [
+        ("juggernautXLTurboV2", "turbo"),
+        ("DreamShaperXL_Turbo_v2", "turbo"),
+        ("realvisxl_lightning", "lightning"),
+        ("dreamshaperLCM", "lcm"),
+        ("Hyper-SDXL-8steps", "hyper"),
+        ("ponyHyper8", "hyper"),
+        ("hyperrealismXL", ""),
+        ("theAlcmodel", ""),
+        ("sdxl_dmd2_4step", "dmd"),
+    ],
+)
+def test_a_name_tells_a_distilled_model(name: str, variant: str, families: Registry[Family]) -> None:
+    assert named(sdxl(), families, name).variant == variant

@@ -100,10 +100,17 @@ def sized(header: Header, defaults: Defaults) -> Defaults:
 
 
 def says(header: Header, *words: str) -> bool:
-    """Whether the file's name, or what its metadata calls it, has one of `words`: lower case, as parts of words."""
+    """Whether the file's name, or what its metadata calls it, has one of `words` at the beginning or end of a word.
+
+    words: in lower case, regular expressions. "XL_Turbo" and "juggernautXLTurboV2" say turbo; "alcmodel" says no lcm.
+    """
     texts = (header.stem, *(header.metadata.get(key, "") for key in _TOLD))
-    folded = " ".join(re.sub(r"[\s_.-]+", "-", text.casefold()) for text in texts)
-    return any(word in folded for word in words)
+    split = (_CAMEL.sub("-", text).casefold() for text in texts)
+    folded = " ".join(re.sub(r"[\s_.-]+", "-", text) for text in split)
+    return any(re.search(rf"(?<![a-z])(?:{word})|(?:{word})(?![a-z])", folded) for word in words)
+
+
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def named_steps(header: Header) -> int | None:

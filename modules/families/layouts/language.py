@@ -43,6 +43,7 @@ def language(header: Header, inner: Inner, told: Mapping[str, Any], hint: str = 
     kind = _kind(header, inner, names)
     nested = told.get("text_config")
     told = {**told, **nested} if isinstance(nested, Mapping) else told
+    told = {name: value for name, value in told.items() if value is not None}  # as good as not there
     shapes = Shapes(header, names)
     config = _config(shapes, told, kind)
     table = _table(names, config)

@@ -11,7 +11,7 @@ from modules.families.layouts.describe import named_steps, says
 _FAST = (
     ("turbo", ("turbo",)),
     ("lightning", ("lightning",)),
-    ("hyper", ("hyper-s", "hyper-sdxl", "hypersd", "-hyper")),
+    ("hyper", ("hyper-?sd", "hyper-?flux", "hyper-?[0-9]", "hyper(?![a-z])")),
     ("lcm", ("lcm",)),
     ("dmd", ("dmd2",)),
 )
