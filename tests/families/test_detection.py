@@ -12,18 +12,13 @@ import pytest
 from modules.core.checkpoint import Defaults, Header, ModelInfo, TensorInfo, read_header
 from modules.core.errors import CorruptCheckpoint, NotAMatch, UnsupportedCheckpoint
 from modules.core.family import Family, identify, recognise
-from modules.core.plugin import Registry, collect
+from modules.core.plugin import Registry
 from modules.families.text_encoder import identify_text_encoder
 from modules.families.vae import identify_vae
 from tests.tiny import shapes, write_tiny_sd1
 
 HEADERS = Path(__file__).parent / "headers"
 STARTER = Path(__file__).parents[2] / "models" / "Stable-diffusion" / "inferenz-starter.safetensors"
-
-
-@pytest.fixture(scope="module")
-def families() -> Registry[Family]:
-    return collect("modules.families", Family, group="inferenz.families")
 
 
 def header_of(

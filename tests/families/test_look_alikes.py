@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from modules.core.family import Family, identify
-from modules.core.plugin import Registry, collect
+from modules.core.plugin import Registry
 from tests.families.published import SDXL_UNET, header_of, of_class, under, unet
 from tests.families.record_headers import shapes_of
 
@@ -59,11 +59,6 @@ CLASSES = {
     "AutoencoderKLCogVideoX": ("vae", "VAE"),
     "AutoencoderTiny": ("taesd", "TAESD"),
 }
-
-
-@pytest.fixture(scope="module")
-def families() -> Registry[Family]:
-    return collect("modules.families", Family, group="inferenz.families")
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -2,171 +2,31 @@
 
 from __future__ import annotations
 
-import functools
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from modules.core.checkpoint import ModelInfo
 from modules.core.errors import RequestError
 from modules.core.family import Family, identify
-from modules.core.plugin import Registry, collect
+from modules.core.plugin import Registry
 from modules.families.layouts.parts import sort_parts
 from modules.families.text_encoder import identify_text_encoder
 from modules.families.vae import identify_vae
+from tests.families.cases import CASES, named, sd2, sdxl
 from tests.families.published import (
-    REFINER_UNET,
-    SD2_UNET,
     SDXL_UNET,
-    Shapes,
     build,
-    chroma_original,
-    clip_shapes,
     flux_model,
-    flux_original,
     header_of,
     of_class,
-    open_clip,
     qwen_vae_original,
-    sd3_original,
-    t5_xxl,
     under,
     unet,
-    unet_original,
     vae,
     vae_original,
-    z_image_original,
 )
 from tests.families.record_headers import shapes_of
-
-NET, FIRST = "model.diffusion_model.", "first_stage_model."
-
-
-@pytest.fixture(scope="module")
-def families() -> Registry[Family]:
-    return collect("modules.families", Family, group="inferenz.families")
-
-
-@functools.cache
-def sdxl() -> Shapes:
-    """SDXL base 1.0 as published."""
-    return {
-        **under(NET, unet_original(SDXL_UNET)),
-        **under("conditioner.embedders.0.transformer.", clip_shapes("clip_l", projection=False)),
-        "conditioner.embedders.0.transformer.text_model.embeddings.position_ids": [1, 77],
-        **under("conditioner.embedders.1.model.", open_clip("clip_g")),
-        "conditioner.embedders.1.model.logit_scale": [1],
-        **under(FIRST, vae_original()),
-    }
-
-
-@functools.cache
-def refiner() -> Shapes:
-    return {
-        **under(NET, unet_original(REFINER_UNET)),
-        **under("conditioner.embedders.0.model.", open_clip("clip_g")),
-        **under(FIRST, vae_original()),
-    }
-
-
-@functools.cache
-def sd2() -> Shapes:
-    return {
-        **under(NET, unet_original(SD2_UNET)),
-        **under("cond_stage_model.model.", open_clip("clip_h")),
-        **under(FIRST, vae_original()),
-        "betas": [1000],
-    }
-
-
-@functools.cache
-def sd3_medium() -> Shapes:
-    """The all-in-one file of SD3 medium, T5 included."""
-    return {
-        **under(NET, sd3_original(num_layers=24, num_attention_heads=24, caption_projection_dim=1536,
-                                  pos_embed_max_size=192)),
-        **under("text_encoders.clip_l.transformer.", clip_shapes("clip_l")),
-        **under("text_encoders.clip_g.transformer.", clip_shapes("clip_g")),
-        **under("text_encoders.t5xxl.transformer.", t5_xxl()),
-        **under(FIRST, vae_original(16, quant=False)),
-        "text_encoders.clip_l.logit_scale": [],
-    }  # fmt: skip
-
-
-def flux_dev() -> Shapes:
-    return flux_original(num_layers=19, num_single_layers=38, guidance_embeds=True)
-
-
-def flux_all_in_one() -> Shapes:
-    """As ComfyUI's all-in-one files are."""
-    return {
-        **under(NET, flux_dev()),
-        **under("text_encoders.clip_l.transformer.", clip_shapes("clip_l")),
-        **under("text_encoders.t5xxl.transformer.", t5_xxl()),
-        **under("vae.", vae_original(16, quant=False)),
-    }
-
-
-# Name -> tensors, family, variant, prediction, components
-TRANSFORMER = ("transformer",)
-Case = tuple[Callable[[], Shapes], str, str, str, tuple[str, ...]]
-CASES: Mapping[str, Case] = {
-    "sd_xl_base_1.0": (sdxl, "sdxl", "", "epsilon", ("unet", "text_encoder", "text_encoder_2", "vae")),
-    "sd_xl_refiner_1.0": (refiner, "sdxl", "refiner", "epsilon", ("unet", "text_encoder_2", "vae")),
-    "some_inpainting_xl": (
-        lambda: {**sdxl(), NET + "input_blocks.0.0.weight": [320, 9, 3, 3]},
-        "sdxl", "inpaint", "epsilon", ("unet", "text_encoder", "text_encoder_2", "vae"),
-    ),
-    "edit_xl": (lambda: unet_original({**SDXL_UNET, "in_channels": 8}), "sdxl", "pix2pix", "epsilon", ("unet",)),
-    "noob_vpred": (
-        lambda: {**sdxl(), "v_pred": [], "ztsnr": []},
-        "sdxl", "", "v", ("unet", "text_encoder", "text_encoder_2", "vae"),
-    ),
-    "sdxl_lightning_4step": (lambda: shapes_of(unet(SDXL_UNET)), "sdxl", "lightning", "epsilon", ("unet",)),
-    "sd_xl_turbo_1.0": (lambda: unet_original(SDXL_UNET), "sdxl", "turbo", "epsilon", ("unet",)),
-    "v2-1_768-ema-pruned": (sd2, "sd2", "", "v", ("unet", "text_encoder", "vae")),
-    "512-base-ema": (sd2, "sd2", "", "epsilon", ("unet", "text_encoder", "vae")),
-    "512-inpainting-ema": (
-        lambda: {**sd2(), NET + "input_blocks.0.0.weight": [320, 9, 3, 3]},
-        "sd2", "inpaint", "epsilon", ("unet", "text_encoder", "vae"),
-    ),
-    "sd3_medium": (
-        sd3_medium, "sd3", "", "flow", ("transformer", "text_encoder", "text_encoder_2", "text_encoder_3", "vae")
-    ),
-    "sd3.5_large_turbo": (
-        lambda: sd3_original(num_layers=38, num_attention_heads=38, caption_projection_dim=2432,
-                             pos_embed_max_size=192, qk_norm="rms_norm"),
-        "sd3", "turbo", "flow", TRANSFORMER,
-    ),
-    "flux1-dev": (flux_dev, "flux", "dev", "flow", TRANSFORMER),
-    "flux1-dev-all-in-one": (
-        flux_all_in_one, "flux", "dev", "flow", ("transformer", "text_encoder", "text_encoder_2", "vae")
-    ),
-    "flux1-schnell": (
-        lambda: flux_original(num_layers=19, num_single_layers=38), "flux", "schnell", "flow", TRANSFORMER
-    ),
-    "flux1-lite-8B": (
-        lambda: flux_original(num_layers=8, num_single_layers=38, guidance_embeds=True),
-        "flux", "dev", "flow", TRANSFORMER,
-    ),
-    "flux1-kontext-dev": (flux_dev, "flux", "kontext", "flow", TRANSFORMER),
-    "flux1-fill-dev": (
-        lambda: flux_original(num_layers=2, num_single_layers=2, guidance_embeds=True, in_channels=384,
-                              out_channels=64),
-        "flux", "fill", "flow", TRANSFORMER,
-    ),
-    "Chroma1-HD": (
-        lambda: chroma_original(num_layers=19, num_single_layers=38), "chroma", "", "flow", TRANSFORMER
-    ),
-    "z_image_turbo": (lambda: z_image_original(n_layers=30), "z_image", "turbo", "flow", TRANSFORMER),
-    "z_image_base": (lambda: under(NET, z_image_original(n_layers=30)), "z_image", "", "flow", TRANSFORMER),
-    "qwen_image_2512": (
-        lambda: shapes_of(of_class("QwenImageTransformer2DModel", num_layers=60)),
-        "qwen_image", "", "flow", TRANSFORMER,
-    ),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -227,12 +87,6 @@ def _shape(header: Any, source: Any) -> tuple[int, ...]:
 
 def _squeezed(shape: list[int]) -> list[int]:
     return [side for side in shape if side != 1]
-
-
-def named(
-    shapes: Shapes, families: Registry[Family], name: str = "model", metadata: Mapping[str, str] | None = None
-) -> ModelInfo:
-    return identify(header_of(shapes, name, metadata), families)
 
 
 def test_sdxl_defaults_are_never_512(families: Registry[Family]) -> None:
@@ -376,45 +230,6 @@ def test_what_training_left_behind_does_not_make_another_model(families: Registr
     alone = header_of({**vae_original(), "loss.logvar": [1], "model_ema.decay": [1]}, "vae-ft-mse")
     assert identify(alone, families).family == "vae"
     assert identify_vae(alone).supported
-
-
-FOLDERS: Mapping[str, tuple[str, str, str, dict[str, Any], dict[str, Any]]] = {
-    "FluxPipeline": ("flux", "dev", "FluxTransformer2DModel",
-                     {"num_layers": 1, "num_single_layers": 1, "guidance_embeds": True}, {"shift": 3.0}),
-    "FluxKontextPipeline": ("flux", "kontext", "FluxTransformer2DModel",
-                            {"num_layers": 1, "num_single_layers": 1, "guidance_embeds": True}, {"shift": 3.0}),
-    "StableDiffusion3Pipeline": ("sd3", "", "SD3Transformer2DModel", {"num_layers": 2}, {"shift": 3.0}),
-    "ChromaPipeline": ("chroma", "", "ChromaTransformer2DModel", {"num_layers": 1, "num_single_layers": 1}, {}),
-    "ZImagePipeline": ("z_image", "", "ZImageTransformer2DModel", {"n_layers": 2}, {"shift": 6.0}),
-    "QwenImagePipeline": ("qwen_image", "", "QwenImageTransformer2DModel", {"num_layers": 2}, {}),
-    "StableDiffusionXLPipeline": ("sdxl", "", "UNet2DConditionModel", SDXL_UNET,
-                                  {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}),
-    "StableDiffusionPipeline": ("sd2", "", "UNet2DConditionModel", SD2_UNET, {}),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", FOLDERS)
-def test_a_folder_of_a_pipeline_that_is_computed_here(name: str, families: Registry[Family]) -> None:
-    family, variant, kind, config, scheduler = FOLDERS[name]
-    component = "unet" if kind.startswith("UNet") else "transformer"
-    model = build(kind, config=config)
-    saved = json.loads(json.dumps({"_class_name": kind, **dict(model.config)}))  # type: ignore[arg-type]
-    shapes = {**under(f"{component}.", shapes_of(model)), **under("vae.", vae())}
-    configs = {
-        "model_index": {"_class_name": name},
-        component: saved,
-        "vae": {"_class_name": "AutoencoderKL", "scaling_factor": 0.5},
-        "scheduler": {"_class_name": "SomeScheduler", **scheduler},
-    }
-    info = identify(header_of(shapes, "some-folder", configs=configs), families)
-    assert (info.family, info.variant, info.supported, info.problem) == (family, variant, True, "")
-    assert (info.name, info.layout, info.components) == ("some-folder", "diffusers", (component, "vae"))
-    assert info.config["vae"] == {"scaling_factor": 0.5}
-    assert not [key for part in info.config.values() for key in part if key.startswith("_")]
-    assert {key: info.config["scheduler"][key] for key in scheduler} == scheduler
-    expected = {"sdxl": "v", "sd2": "epsilon"}.get(family, "flow")  # a scheduler that says nothing predicts noise
-    assert info.prediction == expected
-    assert info.config["scheduler"].get("zero_terminal_snr") == (True if family == "sdxl" else None)
 
 
 @pytest.mark.parametrize(

@@ -9,18 +9,13 @@ import pytest
 
 from modules.core.checkpoint import Header
 from modules.core.family import Family, identify
-from modules.core.plugin import Registry, collect
+from modules.core.plugin import Registry
 from modules.families.layouts.packed import folded
 from modules.families.layouts.parts import sort_parts, text_parts
 from modules.families.text_encoder import identify_text_encoder
 from tests.families.published import Shapes, flux_original, header_of, sd3_original, t5_xxl, under, z_image_original
 
 NET = "model.diffusion_model."
-
-
-@pytest.fixture(scope="module")
-def families() -> Registry[Family]:
-    return collect("modules.families", Family, group="inferenz.families")
 
 
 def flux() -> Shapes:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from modules.core.family import Family, identify
-from modules.core.plugin import Registry, collect
+from modules.core.plugin import Registry
 from modules.families.layouts.parts import text_parts
 from modules.families.text_encoder import identify_text_encoder
 from tests.families.published import (
@@ -24,11 +24,6 @@ from tests.families.published import (
 from tests.families.record_headers import shapes_of
 
 SMALL: dict[str, Any] = {"num_hidden_layers": 2}
-
-
-@pytest.fixture(scope="module")
-def families() -> Registry[Family]:
-    return collect("modules.families", Family, group="inferenz.families")
 
 
 def language(name: str, **config: Any) -> Shapes:
