@@ -11,10 +11,23 @@ import torch
 from diffusers.loaders import single_file_utils
 from torch import Tensor, nn
 
-from modules.families.layouts import clip, flux, qwen_image, qwen_vae, sd3, z_image
+from modules.families.layouts import clip, flux, names, qwen_image, qwen_vae, sd3, z_image
 from modules.families.layouts.shapes import Table
 from tests.families.original import original_of, through
-from tests.families.published import CLIP, clip_model, of_class
+from tests.families.published import (
+    CLIP,
+    REFINER_UNET,
+    SD2_UNET,
+    SDXL_UNET,
+    VAE,
+    build,
+    clip_model,
+    of_class,
+    unet,
+    unet_original,
+    vae_original,
+)
+from tests.families.record_headers import UNET as SD1_UNET
 
 Convert = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 WIDE = {"num_attention_heads": 24, "caption_projection_dim": 1536}
@@ -94,3 +107,29 @@ def test_open_clip_is_read_as_diffusers_reads_it(kind: str) -> None:
     assert set(without) == set(plain)
     assert [key for key in plain if not torch.equal(without[key], plain[key])] == []
     assert [key for key, value in through(table, file).items() if not torch.equal(value, plain[key])] == []
+
+
+@pytest.mark.parametrize("name", ["sd1", "sd2", "sdxl", "refiner"])
+def test_unets_are_read_as_diffusers_reads_them(name: str) -> None:
+    config = {"sd1": SD1_UNET, "sd2": SD2_UNET, "sdxl": SDXL_UNET, "refiner": REFINER_UNET}[name]
+    model = unet(config)
+    torch.manual_seed(3)
+    file = {key: torch.randn(shape[:1]) for key, shape in unet_original(config).items()}
+    settings = {"class_embed_type": None, **dict(model.config)}  # type: ignore[arg-type]
+    prefixed = {f"model.diffusion_model.{key}": value for key, value in file.items()}
+    converted = single_file_utils.convert_ldm_unet_checkpoint(prefixed, config=settings)
+    table = names.unet_names(file)
+    assert set(table) == set(converted) == set(model.state_dict())
+    assert [key for key in table if not torch.equal(converted[key], file[table[key]])] == []
+
+
+def test_vaes_are_read_as_diffusers_reads_them() -> None:
+    model = build("AutoencoderKL", config=VAE)
+    torch.manual_seed(4)
+    file = {key: torch.randn((*shape[:1], *[1] * (len(shape) - 1))) for key, shape in vae_original().items()}
+    prefixed = {f"first_stage_model.{key}": value for key, value in file.items()}
+    settings = dict(model.config)  # type: ignore[arg-type]
+    converted = single_file_utils.convert_ldm_vae_checkpoint(prefixed, settings)
+    table = names.vae_names(file)
+    assert set(table) == set(converted) == set(model.state_dict())
+    assert [key for key in table if not torch.equal(converted[key].flatten(), file[table[key]].flatten())] == []
