@@ -56,9 +56,19 @@ class Autoencoder:
 
     @torch.inference_mode()
     def encode(self, picture: Tensor) -> Tensor:
-        """The posterior's mean, (N, C, H / downscale, W / downscale) float32, of (N, 3, H, W) in 0..1."""
-        pixels = (picture * 2 - 1).to(device=self._placement.vae_device, dtype=self._placement.vae_dtype)
-        return self._stored(self._mean(pixels).float())
+        """The posterior's mean, (N, C, H / downscale, W / downscale) float32, of (N, 3, H, W) in 0..1.
+
+        Computed in float32 where it is not finite otherwise: SDXL's own VAE overflows in float16.
+        """
+        mean = self._encoded(picture, fp32=False)
+        if self._placement.vae_dtype == torch.float16 and not mean.isfinite().all():
+            mean = self._encoded(picture, fp32=True)
+        return self._stored(mean)
+
+    def _encoded(self, picture: Tensor, *, fp32: bool) -> Tensor:
+        vae, dtype = self._chosen(fp32), torch.float32 if fp32 else self._placement.vae_dtype
+        pixels = (picture * 2 - 1).to(device=self._placement.vae_device, dtype=dtype)
+        return self._mean(vae, pixels).float()
 
     @torch.inference_mode()
     def decode(self, latent: Tensor, *, fp32: bool = False, tiled: bool = False, seamless: bool = False) -> Tensor:
@@ -88,9 +98,9 @@ class Autoencoder:
         """Channels of a latent, and how many pixels a side of one of its own stands for."""
         return int(config.latent_channels), 2 ** (len(config.block_out_channels) - 1)
 
-    def _mean(self, pixels: Tensor) -> Tensor:
+    def _mean(self, vae: Any, pixels: Tensor) -> Tensor:
         """The posterior's mean of (N, 3, H, W) pixels in -1..1, as the VAE has it."""
-        mean: Tensor = self.vae.encode(pixels, return_dict=False)[0].mean
+        mean: Tensor = vae.encode(pixels, return_dict=False)[0].mean
         return mean
 
     def _picture(self, vae: Any, latent: Tensor) -> Tensor:

@@ -25,8 +25,8 @@ class QwenAutoencoder(Autoencoder):
     def _measures(self, config: Any) -> tuple[int, int]:
         return int(config.z_dim), 2 ** len(config.temperal_downsample)  # sic, in diffusers
 
-    def _mean(self, pixels: Tensor) -> Tensor:
-        mean: Tensor = self.vae.encode(pixels.unsqueeze(2), return_dict=False)[0].mean
+    def _mean(self, vae: Any, pixels: Tensor) -> Tensor:
+        mean: Tensor = vae.encode(pixels.unsqueeze(2), return_dict=False)[0].mean
         return mean.squeeze(2)
 
     def _picture(self, vae: Any, latent: Tensor) -> Tensor:

@@ -39,6 +39,8 @@ def sd2(header: Header) -> ModelInfo:
     if unet.embeds_class:
         kind = _NAMED.get(unet.channels, "unCLIP")
         return foreign(header, "sd2", LABEL, f"this is {LABEL} {kind}, not supported yet.", variant=kind)
+    text = header.configs.get(TEXT, {})  # of a folder, which says by its activation that this is OpenCLIP's
+    told = told or (text.get("hidden_act") == "gelu" and text.get("hidden_size") == unet.context)
     if unet.embeds_size or (unet.context != CONTEXT and not told):
         raise NotAMatch(f"{header.file_name} has no context of width {CONTEXT}.")
     if unet.channels in _NAMED:

@@ -107,7 +107,7 @@ def test_a_whole_model_computes_the_same_under_hooks(mode: str, tmp_path: Path) 
     info = identify(read_header(path), collect("modules.families", Family, group="inferenz.families"))
     plain, hooked = load_sd1(info, None, exact), load_sd1(info, None, exact)
     turns = OneAtATime(cpu)
-    for network in (hooked._text, hooked._unet, hooked._autoencoder.vae):
+    for network in (hooked._readers[0].module, hooked._unet, hooked._autoencoder.vae):
         if mode == "medium":
             turns.add(network)
         else:

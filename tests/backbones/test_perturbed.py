@@ -10,7 +10,8 @@ from diffusers.models.attention_processor import PAGIdentitySelfAttnProcessor2_0
 from torch import Tensor, nn
 
 from modules.backbones.perturbed import perturbed_attention
-from modules.backbones.sd1 import Sd1, load_sd1
+from modules.backbones.sd1 import load_sd1
+from modules.backbones.unet import UnetModel
 from modules.core.errors import RequestError
 from tests.backbones.test_sd1 import FP32, describe
 from tests.passes import denoise, encoded
@@ -18,16 +19,16 @@ from tests.tiny import write_tiny_sd1
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Sd1:
+def model(tmp_path_factory: pytest.TempPathFactory) -> UnetModel:
     return load_sd1(describe(write_tiny_sd1(tmp_path_factory.mktemp("m") / "tiny.safetensors")), None, FP32)
 
 
-def inputs(model: Sd1, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+def inputs(model: UnetModel, rows: int) -> tuple[Tensor, Tensor, Tensor]:
     x = torch.randn(rows, 4, 8, 8, generator=torch.Generator().manual_seed(3)) * 4
     return x, torch.linspace(1, 6, rows), torch.cat(encoded(model, [f"a cat {n}" for n in range(rows)], 1))
 
 
-def test_it_is_diffusers(model: Sd1) -> None:
+def test_it_is_diffusers(model: UnetModel) -> None:
     x, sigmas, text = inputs(model, 4)
     found = denoise(model, x, sigmas, text, perturbed=(False, False, True, True))
     layer: Any = model._unet.get_submodule("mid_block.attentions.0.transformer_blocks.0.attn1")
@@ -42,7 +43,7 @@ def test_it_is_diffusers(model: Sd1) -> None:
 
 
 @pytest.mark.parametrize("flags", [(True, False, True), (True, True, True), (False, True, False)])
-def test_each_row_is_as_it_is_alone(model: Sd1, flags: tuple[bool, ...]) -> None:
+def test_each_row_is_as_it_is_alone(model: UnetModel, flags: tuple[bool, ...]) -> None:
     x, sigmas, text = inputs(model, 3)
     together = denoise(model, x, sigmas, text, perturbed=flags)
     for n, flag in enumerate(flags):
@@ -50,7 +51,7 @@ def test_each_row_is_as_it_is_alone(model: Sd1, flags: tuple[bool, ...]) -> None
         torch.testing.assert_close(together[n : n + 1], alone, atol=1e-5, rtol=1e-5)
 
 
-def test_everything_is_as_before_afterwards(model: Sd1) -> None:
+def test_everything_is_as_before_afterwards(model: UnetModel) -> None:
     x, sigmas, text = inputs(model, 2)
     unet = model._unet
     before, answer = dict(unet.attn_processors), denoise(model, x, sigmas, text)
@@ -66,7 +67,7 @@ def test_a_model_without_self_attention_says_so() -> None:
         pass
 
 
-def test_only_the_middle_block_is_perturbed(model: Sd1) -> None:
+def test_only_the_middle_block_is_perturbed(model: UnetModel) -> None:
     unet = model._unet
     before = dict(unet.attn_processors)
     with perturbed_attention(unet.mid_block, (True,)):

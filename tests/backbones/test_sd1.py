@@ -17,7 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from modules.backbones.sd1 import Sd1, load_sd1
+from modules.backbones.encoders.clip import clip_tokenizer
+from modules.backbones.sd1 import load_sd1
+from modules.backbones.unet import UnetModel
 from modules.core.checkpoint import ModelInfo, Separate, read_header
 from modules.core.errors import CorruptCheckpoint, RequestError, UnsupportedCheckpoint
 from modules.core.family import Family, identify
@@ -43,7 +45,7 @@ def describe(path: Path) -> ModelInfo:
 
 
 @pytest.fixture(scope="module")
-def starter() -> Sd1:
+def starter() -> UnetModel:
     return load_sd1(describe(STARTER), None, FP32)
 
 
@@ -75,9 +77,9 @@ def reference() -> dict[str, Any]:
     return {"unet": unet.eval(), "vae": vae.eval(), "text_encoder": text.eval()}
 
 
-def test_encoding_equals_transformers(starter: Sd1, reference: dict[str, Any]) -> None:
+def test_encoding_equals_transformers(starter: UnetModel, reference: dict[str, Any]) -> None:
     text = "a red apple on a blue background"
-    ids = torch.tensor([starter._tokenizer.chunks(text)[0].ids])
+    ids = torch.tensor([clip_tokenizer().chunks(text)[0].ids])
     with torch.no_grad():
         answer = reference["text_encoder"](ids, output_hidden_states=True)
         skipped = reference["text_encoder"].final_layer_norm(answer.hidden_states[-2])
@@ -85,24 +87,24 @@ def test_encoding_equals_transformers(starter: Sd1, reference: dict[str, Any]) -
     assert torch.allclose(encoded(starter, [text], 2)[0], skipped, atol=1e-5)
 
 
-def test_long_prompts_are_encoded_in_chunks(starter: Sd1) -> None:
+def test_long_prompts_are_encoded_in_chunks(starter: UnetModel) -> None:
     long = ", ".join(["a red apple"] * 40)
     assert len(starter.tokens(long)) == 3
     assert encoded(starter, [long, ""], 1)[0].shape == (1, 3 * 77, 128)
 
 
-def test_an_encoding_does_not_depend_on_its_company(starter: Sd1) -> None:
+def test_an_encoding_does_not_depend_on_its_company(starter: UnetModel) -> None:
     alone = encoded(starter, ["a cat"], 1)[0]
     assert torch.equal(encoded(starter, ["a dog, " * 30, "a cat"], 1)[1], alone)
 
 
 @pytest.mark.parametrize("skip", [0, 4, -1])
-def test_a_clip_skip_past_the_layers_is_refused(skip: int, starter: Sd1) -> None:
+def test_a_clip_skip_past_the_layers_is_refused(skip: int, starter: UnetModel) -> None:
     with pytest.raises(RequestError, match="1 to 3"):
         encoded(starter, ["a cat"], skip)
 
 
-def test_emphasis_modes(starter: Sd1) -> None:
+def test_emphasis_modes(starter: UnetModel) -> None:
     """Ignore reads the brackets and weighs nothing; None takes them for text, as the token counts tell."""
     plain, weighed = "a red apple", "a (red:1.6) apple"
     (base,) = encoded(starter, [plain], 1)
@@ -117,7 +119,7 @@ def test_emphasis_modes(starter: Sd1) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' scheduler, numpy 2
-def test_a_picture_equals_the_pipelines(starter: Sd1, reference: dict[str, Any]) -> None:
+def test_a_picture_equals_the_pipelines(starter: UnetModel, reference: dict[str, Any]) -> None:
     """Ten Euler steps with guidance at the integral timesteps of diffusers' "linspace", against its whole pipeline."""
     scheduler = EulerDiscreteScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="linspace", steps_offset=1
@@ -161,7 +163,7 @@ def test_a_v_prediction_model_inverts_its_own_definition(tmp_path: Path) -> None
     assert model.noise_levels(512, 512).prediction == "v"
 
 
-def test_rows_of_a_batch_equal_single_rows(starter: Sd1) -> None:
+def test_rows_of_a_batch_equal_single_rows(starter: UnetModel) -> None:
     x = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(2)) * 5
     text = encoded(starter, ["a cat"], 1)[0]
     sigmas = torch.tensor([10.0, 3.0, 0.2])
@@ -182,7 +184,7 @@ def close(one: Tensor, other: Tensor) -> bool:
     return float((one - other).abs().max()) < 1e-5
 
 
-def one_picture(model: Sd1) -> Tensor:
+def one_picture(model: UnetModel) -> Tensor:
     x = torch.randn(1, 4, NATIVE // 8, NATIVE // 8, generator=torch.Generator().manual_seed(3)) * 3
     return model.decode(denoise(model, x, torch.tensor([3.0]), encoded(model, ["(hello:1.3) world"], 1)[0]))
 
@@ -267,7 +269,7 @@ def test_a_separate_vae_replaces_the_models_own(tmp_path: Path) -> None:
 
 def test_weights_are_views_of_the_file_and_nothing_is_left_on_meta(tmp_path: Path) -> None:
     model = load_sd1(describe(write_tiny_sd1(tmp_path / "a.safetensors")), None, FP32)
-    for part in (model._unet, model._text, model._autoencoder.vae):
+    for part in (model._unet, model._readers[0].module, model._autoencoder.vae):
         assert not any(value.is_meta for value in (*part.parameters(), *part.buffers()))
         assert not any(value.requires_grad for value in part.parameters())
     begins = [value.data_ptr() for value in model._unet.parameters()]
@@ -293,7 +295,7 @@ def test_half_precision_files_compute_in_float32_and_bfloat16(tmp_path: Path) ->
     assert not torch.equal(coarse.decode(latent), coarse.decode(latent, fp32=True))
 
 
-def test_nan_passes_through_decoding(starter: Sd1) -> None:
+def test_nan_passes_through_decoding(starter: UnetModel) -> None:
     assert starter.decode(torch.full((1, 4, 8, 8), float("nan"))).isnan().any()
 
 
@@ -316,7 +318,7 @@ def test_the_tiny_checkpoint_is_what_its_metadata_says() -> None:
     assert (GROUPS, HEADS) == (4, 2)
 
 
-def test_a_tiled_decode_is_near_to_the_whole_one_and_leaves_nothing_behind(starter: Sd1) -> None:
+def test_a_tiled_decode_is_near_to_the_whole_one_and_leaves_nothing_behind(starter: UnetModel) -> None:
     generator = torch.Generator().manual_seed(3)
     coarse = torch.randn(1, 4, 5, 7, generator=generator)
     latent = torch.nn.functional.interpolate(coarse, size=(40, 56), mode="bicubic")
@@ -333,7 +335,7 @@ def test_a_tiled_decode_is_near_to_the_whole_one_and_leaves_nothing_behind(start
     assert torch.equal(starter.decode(small, tiled=True), starter.decode(small))
 
 
-def test_a_swap_uses_the_memory_of_the_model_before(starter: Sd1) -> None:
+def test_a_swap_uses_the_memory_of_the_model_before(starter: UnetModel) -> None:
     """The starter's weights are float16, so in float32 each has to be converted."""
     pool = HostPool(1 << 30)
     placement = replace(FP32, pool=pool)

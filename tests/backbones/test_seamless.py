@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from modules.backbones.sd1 import Sd1, load_sd1
+from modules.backbones.sd1 import load_sd1
 from modules.backbones.seamless import seamless
+from modules.backbones.unet import UnetModel
 from modules.backbones.wide_conv import WideConv2d, widen
 from tests.backbones.test_sd1 import FP32, describe
 from tests.passes import denoise
@@ -15,7 +16,7 @@ from tests.tiny import write_tiny_sd1
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Sd1:
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> UnetModel:
     path = tmp_path_factory.mktemp("seamless") / "tiny.safetensors"
     write_tiny_sd1(path)
     return load_sd1(describe(path), None, FP32)
@@ -29,7 +30,7 @@ def rolled(x: Tensor, rows: int, columns: int) -> Tensor:
     return torch.roll(x, (rows, columns), (2, 3))
 
 
-def test_a_prediction_moves_with_its_latent(tiny: Sd1) -> None:
+def test_a_prediction_moves_with_its_latent(tiny: UnetModel) -> None:
     (text,) = tiny.encode(["a texture"], 1)
     x, sigma = latent() * 3, torch.tensor([3.0])
     plain = denoise(tiny, x, sigma, text)
@@ -41,7 +42,7 @@ def test_a_prediction_moves_with_its_latent(tiny: Sd1) -> None:
     torch.testing.assert_close(denoise(tiny, x, sigma, text), plain)  # nothing of it stays
 
 
-def test_a_decoded_picture_moves_with_its_latent(tiny: Sd1) -> None:
+def test_a_decoded_picture_moves_with_its_latent(tiny: UnetModel) -> None:
     found = tiny.decode(latent(), seamless=True)
     moved = tiny.decode(rolled(latent(), 3, 5), seamless=True)
     scale = tiny.downscale
@@ -49,7 +50,7 @@ def test_a_decoded_picture_moves_with_its_latent(tiny: Sd1) -> None:
     assert not torch.allclose(tiny.decode(rolled(latent(), 3, 5)), rolled(tiny.decode(latent()), 24, 40), atol=1e-3)
 
 
-def test_decoding_in_tiles_keeps_the_size_and_comes_near(tiny: Sd1) -> None:
+def test_decoding_in_tiles_keeps_the_size_and_comes_near(tiny: UnetModel) -> None:
     whole, tiled = (tiny.decode(latent(32), seamless=True, tiled=each) for each in (False, True))
     assert tiled.shape == whole.shape
     plain = tiny.decode(latent(32), tiled=True)

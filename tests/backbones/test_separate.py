@@ -11,7 +11,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
-from modules.backbones.sd1 import Sd1, load_sd1
+from modules.backbones.sd1 import load_sd1
+from modules.backbones.unet import UnetModel
 from modules.core.checkpoint import Header, ModelInfo, Separate, read_header
 from modules.core.errors import CheckpointError, RequestError, UnsupportedCheckpoint
 from modules.core.family import Family, identify
@@ -59,7 +60,7 @@ def wanted(folder: Path) -> Tensor:
     return picture(load_sd1(read(folder / "whole.safetensors", as_checkpoint), None, FP32))
 
 
-def picture(model: Sd1) -> Tensor:
+def picture(model: UnetModel) -> Tensor:
     x = torch.randn(1, 4, NATIVE // 8, NATIVE // 8, generator=torch.Generator().manual_seed(3)) * 3
     return model.decode(denoise(model, x, torch.tensor([3.0]), encoded(model, ["(hello:1.3) world"], 2)[0]))
 

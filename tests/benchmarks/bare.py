@@ -12,16 +12,16 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from modules.backbones.sd1 import Sd1
+from modules.backbones.unet import UnetModel
 from modules.prompting.clip import ClipTokenizer
 
 
 class Bare:
     """One checkpoint's modules in a plain loop."""
 
-    def __init__(self, model: Sd1, tokenizer: ClipTokenizer) -> None:
+    def __init__(self, model: UnetModel, tokenizer: ClipTokenizer) -> None:
         self._model, self._tokenizer = model, tokenizer
-        self.unet, self.text, self.vae = model._unet, model._text, model._autoencoder.vae
+        self.unet, self.text, self.vae = model._unet, model._readers[0].module, model._autoencoder.vae
 
     @torch.inference_mode()
     def pictures(

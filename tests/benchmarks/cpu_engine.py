@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTokenizer
 
-from modules.backbones.sd1 import Sd1, load_sd1
+from modules.backbones.sd1 import load_sd1
+from modules.backbones.unet import UnetModel
 from modules.core.checkpoint import read_header
 from modules.core.family import Family, recognise
 from modules.core.plugin import collect
@@ -81,7 +82,7 @@ def main() -> None:
     harness.report(title, rows, facts=facts, output=options.json)
 
 
-def load_ours(file: Path, dtype: torch.dtype = torch.float32) -> Sd1:
+def load_ours(file: Path, dtype: torch.dtype = torch.float32) -> UnetModel:
     cpu = torch.device("cpu")
     placement = Placement(
         device=cpu, dtype=dtype, vae_dtype=torch.float32, text_device=cpu, unet_device=cpu, vae_device=cpu
@@ -130,7 +131,7 @@ def theirs_sigmas(pipeline: Any, steps: int) -> list[float]:
     return [float(sigma) for sigma in pipeline.scheduler.sigmas]
 
 
-def draw(model: Sd1, start: Tensor, sigmas: list[float]) -> Tensor:
+def draw(model: UnetModel, start: Tensor, sigmas: list[float]) -> Tensor:
     """Euler's method with classifier-free guidance; (1, 3, H, W) in 0..1."""
     negative, positive = encoded(model, [NEGATIVE, PROMPT], 1)
     text = torch.cat((negative, positive))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from modules.backbones.sd1 import Sd1
+from modules.backbones.unet import UnetModel
 from modules.core.generation import FileRef, GenerationPlan
 from modules.core.job import END_EVENTS, Completed, EngineOptions, Event
 from modules.engine.engine import Engine
@@ -55,10 +55,10 @@ class InlineEngine:
             raise RuntimeError(f"The engine ended the job with {end}")
         return found
 
-    def backbone(self, checkpoint: Path) -> Sd1:
+    def backbone(self, checkpoint: Path) -> UnetModel:
         """The loaded model."""
         brought = self.manager.bring(chosen(FileRef(name=checkpoint.stem, path=str(checkpoint))))
-        assert isinstance(brought.backbone, Sd1)
+        assert isinstance(brought.backbone, UnetModel)
         return brought.backbone
 
     def close(self) -> None:

@@ -1,0 +1,71 @@
+"""Stable Diffusion XL (Podell et al. 2023), base, refiner and what was trained from them.
+
+The base reads CLIP ViT-L and OpenCLIP ViT-bigG, each at its last layer but one and without the final norm, joined to a
+width of 2048; the refiner the latter alone. The UNet is also told bigG's pooled text and numbers on the picture.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from modules.backbones.encoders.clip import CLIP_G, CLIP_L
+from modules.backbones.unet import Built, UnetModel
+from modules.backbones.unet_loading import Recipe, load
+from modules.core.checkpoint import ModelInfo, Separate
+from modules.core.errors import UnsupportedCheckpoint
+from modules.diffusion.backbone import Batch, Placement, backbone
+from modules.families.layouts.parts import TEXT
+
+TEXT_2 = "text_encoder_2"
+SCALING = 0.13025  # of the VAE: stabilityai/sdxl-vae's configuration
+SIZES, AESTHETIC = 6, 5  # how many numbers the base and the refiner are told
+# What the refiner is told of how well the picture was liked, for prompt and negative prompt: the defaults of
+# diffusers, ComfyUI and AUTOMATIC1111
+LIKED, DISLIKED = 6.0, 2.5
+
+
+class Sdxl(UnetModel):
+    """A loaded SDXL checkpoint."""
+
+    pooled = True
+
+    def __init__(self, built: Built) -> None:
+        """Raises UnsupportedCheckpoint for a UNet that is told something else."""
+        super().__init__(built)
+        config, pooled = built.unet.config, int(self._readers[-1].module.config.projection_dim)
+        room = int(config["projection_class_embeddings_input_dim"]) - pooled
+        self._numbers = room // int(config["addition_time_embed_dim"])
+        if self._numbers not in (SIZES, AESTHETIC) or room % int(config["addition_time_embed_dim"]):
+            raise UnsupportedCheckpoint(
+                f"{built.info.name} is told a text of width {pooled} and {room} values more, which fit no known SDXL.",
+                hint="Choose another text encoder, or another checkpoint.",
+            )
+
+    def _told(self, batch: Batch) -> dict[str, Tensor]:
+        """The pooled text; the sizes that the picture has, is cut to from its top left corner, and is to have."""
+        height, width = (float(side * self.downscale) for side in batch.x.shape[-2:])
+        negative = batch.negative or (False,) * len(batch.x)
+        ids = [self._numbers_of(height, width, each) for each in negative]
+        pooled = batch.text.pooled
+        if pooled is None:
+            raise ValueError("a text for SDXL has a pooled vector")
+        where, dtype = self.placement.unet_device, self.placement.dtype
+        return {"text_embeds": pooled.to(device=where, dtype=dtype), "time_ids": self._sent(ids)}
+
+    def _numbers_of(self, height: float, width: float, negative: bool) -> tuple[float, ...]:
+        uncut = (height, width, 0.0, 0.0)
+        if self._numbers == AESTHETIC:
+            return (*uncut, DISLIKED if negative else LIKED)
+        return (*uncut, height, width)
+
+
+@backbone("sdxl")
+def sdxl(info: ModelInfo, separate: Separate[ModelInfo], placement: Placement) -> UnetModel:
+    """Load an SDXL checkpoint. Raises CheckpointError."""
+    return load(recipe_of(info), info, separate, placement)
+
+
+def recipe_of(info: ModelInfo) -> Recipe:
+    """What an SDXL checkpoint is put together from: the refiner reads bigG alone."""
+    texts = {TEXT_2: CLIP_G} if info.variant == "refiner" else {TEXT: CLIP_L, TEXT_2: CLIP_G}
+    return Recipe(model=Sdxl, texts=texts, scaling=SCALING)
