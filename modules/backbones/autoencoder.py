@@ -16,7 +16,7 @@ from modules.backbones.offload import OneAtATime
 from modules.backbones.placing import home, put
 from modules.backbones.seamless import seamless as wrapping
 from modules.backbones.weights import fill, map_tensors, read_described, skeleton
-from modules.core.checkpoint import ModelInfo
+from modules.core.checkpoint import Header, ModelInfo
 from modules.diffusion.arena import Arena
 from modules.diffusion.backbone import Placement
 from modules.families.layouts.parts import VAE, Parts, sort_parts, vae_parts
@@ -139,13 +139,18 @@ class Autoencoder:
 
 
 def load_vae(
-    chosen: ModelInfo, alone: bool, placement: Placement, arena: Arena | None = None, kind: type[Any] = AutoencoderKL
+    chosen: ModelInfo,
+    alone: bool,
+    placement: Placement,
+    arena: Arena | None = None,
+    kind: type[Any] = AutoencoderKL,
+    header: Header | None = None,
 ) -> Any:
     """The VAE of file `chosen`, of class `kind`; alone: the file is taken as a VAE's, not as a checkpoint.
 
-    Raises CheckpointError.
+    header: the file's, where it was read already. Raises CheckpointError.
     """
-    header = read_described(chosen)
+    header = header or read_described(chosen)
     parts: Parts = vae_parts(header) if alone else sort_parts(header)
     names = parts.of(VAE)
     vae = skeleton(kind, chosen.config[VAE], lambda config: kind(**config))

@@ -16,7 +16,7 @@ from modules.backbones.placing import arena_of, home, put, turns_of
 from modules.backbones.unet import Built, UnetModel
 from modules.backbones.upcast_attention import upcast_attention
 from modules.backbones.weights import fill, map_tensors, read_described, skeleton
-from modules.core.checkpoint import ModelInfo, Separate
+from modules.core.checkpoint import Header, ModelInfo, Separate
 from modules.core.errors import UnsupportedCheckpoint
 from modules.diffusion.arena import Arena
 from modules.diffusion.backbone import Placement
@@ -44,14 +44,16 @@ def load(recipe: Recipe, info: ModelInfo, separate: Separate[ModelInfo], placeme
     named = dict(separate.named)
     check_parts(recipe, info, named)
     arena = arena_of(placement)
-    unet = load_unet(info, placement, upcast=recipe.upcast, arena=arena)
+    files = {each.path: each for each in (info, *named.values())}
+    headers = {path: read_described(each) for path, each in files.items()}
+    unet = load_unet(info, headers[info.path], placement, upcast=recipe.upcast, arena=arena)
     readers = tuple(
-        _text(named.get(component, info), component, recipe, placement, alone=component in named, arena=arena)
+        _text(component, recipe, named.get(component, info), headers, placement, alone=component in named, arena=arena)
         for component in recipe.texts
     )
     turns, chosen = turns_of(placement), named.get(VAE, info)
     again = partial(load_vae, chosen, VAE in named, arena=arena)
-    vae = again(placement)
+    vae = again(placement, header=headers[chosen.path])
     for reader in readers:
         put(reader.module, placement.text_device, placement, turns)
     put(unet, placement.unet_device, placement, turns)
@@ -92,10 +94,9 @@ def own_config(source: ModelInfo, component: str, *, alone: bool) -> Mapping[str
 
 
 def load_unet(
-    info: ModelInfo, placement: Placement, *, upcast: bool = False, arena: Arena | None = None
+    info: ModelInfo, header: Header, placement: Placement, *, upcast: bool = False, arena: Arena | None = None
 ) -> UNet2DConditionModel:
     """The UNet of checkpoint `info`, where it is kept. Raises CheckpointError."""
-    header = read_described(info)
     names = sort_parts(header).of(UNET)
     unet = skeleton(UNet2DConditionModel, info.config[UNET], lambda config: UNet2DConditionModel(**config))
     fill(
@@ -108,12 +109,19 @@ def load_unet(
 
 
 def _text(
-    chosen: ModelInfo, component: str, recipe: Recipe, placement: Placement, *, alone: bool, arena: Arena | None
+    component: str,
+    recipe: Recipe,
+    chosen: ModelInfo,
+    headers: Mapping[str, Header],
+    placement: Placement,
+    *,
+    alone: bool,
+    arena: Arena | None,
 ) -> ClipEncoder:
     """A text encoder; alone: file `chosen` is taken as a text encoder's, not as a checkpoint."""
-    header = read_described(chosen)
-    names = (text_parts(header) if alone else sort_parts(header)).of(TEXT if alone else component)
+    header, own = headers[chosen.path], TEXT if alone else component
+    names = (text_parts(header) if alone else sort_parts(header)).of(own)
     return load_clip(
-        chosen, names, chosen.config[TEXT if alone else component], placement, layer=recipe.texts[component],
-        component=component, tokenizer=recipe.tokenizer, arena=arena,
+        chosen, names, chosen.config[own], placement, layer=recipe.texts[component], component=component,
+        tokenizer=recipe.tokenizer, arena=arena, header=header,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from modules.backbones.encoders.emphasis import weigh
 from modules.backbones.encoders.encoded import EncodedClip
 from modules.backbones.encoders.loading import load_module
 from modules.backbones.placing import text_dtype
-from modules.core.checkpoint import ModelInfo, Names
+from modules.core.checkpoint import Header, ModelInfo, Names
 from modules.core.errors import RequestError
 from modules.core.generation import Emphasis
 from modules.diffusion.arena import Arena
@@ -129,11 +129,13 @@ def load_clip(
     component: str = "text_encoder",
     tokenizer: Chunker | None = None,
     arena: Arena | None = None,
+    header: Header | None = None,
 ) -> ClipEncoder:
     """The CLIP text encoder in file `info`; not yet put to use. Raises CheckpointError.
 
     names: parameter -> tensor; with one for `text_projection.weight` it is an encoder with a projection. config: of
     transformers' CLIPTextConfig. tokenizer: that of the folder (by `component`) or the bundled one where none is given.
+    header: the file's, where it was read already.
     """
     projected = PROJECTION in names
     model = CLIPTextModelWithProjection if projected else CLIPTextModel
@@ -146,6 +148,7 @@ def load_clip(
         placement=placement,
         dtype=text_dtype(placement),
         arena=arena,
+        header=header,
     )
     if tokenizer is None:
         folder = folder_of(Path(info.path), component)

@@ -12,7 +12,7 @@ from modules.backbones.packed.stored import StoredEmbedding, stored
 from modules.backbones.packed.values import Packed
 from modules.backbones.placing import home, text_dtype
 from modules.backbones.weights import fill, map_tensors, read_described, skeleton
-from modules.core.checkpoint import ModelInfo, Names, Source
+from modules.core.checkpoint import Header, ModelInfo, Names, Source
 from modules.diffusion.arena import Arena
 from modules.diffusion.backbone import Placement
 
@@ -39,15 +39,16 @@ def load_module(
     dtype: torch.dtype,
     as_stored: bool = False,
     arena: Arena | None = None,
+    header: Header | None = None,
 ) -> Module:
     """A text encoder's module with the weights of file `info`, where `placement` keeps them; not yet put to use.
 
     names: its parameters, with or without a leading `text_model.`, -> the file's tensors. as_stored: weights that are
     kept on the CPU stay in the file's dtype, mapped, whatever is computed in, where `placement.storage` is "file".
-    arena: memory for what is converted. Raises CheckpointError.
+    arena: memory for what is converted. header: the file's, where it was read already. Raises CheckpointError.
     """
     module = skeleton(kind, config, build)
-    header, where, here = read_described(info), home(placement.text_device, placement), _as_here(module, names)
+    header, where, here = header or read_described(info), home(placement.text_device, placement), _as_here(module, names)
     tensors = map_tensors(header, names.values())
     tables: dict[str, Tensor] = {}
     if as_stored and where.type == "cpu" and placement.storage == "file":
