@@ -43,6 +43,7 @@ BENCHMARKS = (
     Benchmark("cpu_engine", ("--runs", "1", "--size", "64", "--steps", "1")),
     Benchmark("threads", ("--runs", "1", "--sizes", "128")),
     Benchmark("swap", ("--runs", "2", "--swaps", "4")),
+    Benchmark("families", ("--families", "sd1", "--size", "64")),
     Benchmark("four_people", ("--runs", "1", "--steps", "4")),
     Benchmark("preview", ("--runs", "1", "--steps", "4")),
     Benchmark("gpu", ("--runs", "1", "--steps", "4")),

@@ -19,14 +19,26 @@ import torch
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from tests.benchmarks.tables import markdown
 
 UNET: Mapping[str, Any] = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
 NARROW_UNET: Mapping[str, Any] = {**UNET, "block_out_channels": (192, 384, 768, 768)}  # 2.07 GB in all, in float32
+SDXL_UNET: Mapping[str, Any] = {
+    "sample_size": 128,
+    "block_out_channels": (320, 640, 1280),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2, 10),
+    "attention_head_dim": (5, 10, 20),
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
 VAE: Mapping[str, Any] = {
     "block_out_channels": (128, 256, 512, 512),
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -41,6 +53,15 @@ TEXT: Mapping[str, Any] = {
     "num_attention_heads": 12,
     "projection_dim": 768,
 }
+TEXT_2: Mapping[str, Any] = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 20,
+    "projection_dim": 1280,
+    "hidden_act": "gelu",
+}
+_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}  # in a safetensors header
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,14 +164,36 @@ def write_sd15(
 
     Weights are uniform with half the variance that keeps activations level, so that nothing overflows.
     """
-    generator = torch.Generator().manual_seed(seed)
-    tensors: dict[str, Tensor] = {}
-    for prefix, part in (("unet.", empty_unet(unet)), ("vae.", empty_vae()), ("text_encoder.", empty_text())):
+    return _write(path, {"unet": empty_unet(unet), "vae": empty_vae(), "text_encoder": empty_text()}, seed, dtype)
+
+
+def write_sdxl(path: Path, *, seed: int = 0, dtype: torch.dtype = torch.float16) -> Path:
+    """The same of Stable Diffusion XL, 6.94 GB in float16. No more than one tensor is in memory at once."""
+    parts = {
+        "unet": empty_unet(SDXL_UNET), "vae": empty_vae(), "text_encoder": empty_text(),
+        "text_encoder_2": empty_projected_text(),
+    }  # fmt: skip
+    return _write(path, parts, seed, dtype)
+
+
+def _write(path: Path, parts: Mapping[str, nn.Module], seed: int, dtype: torch.dtype) -> Path:
+    shapes: dict[str, tuple[str, torch.Size]] = {}
+    for component, part in parts.items():
         for name, value in part.state_dict().items():
             if "position_ids" not in name:
-                middle = "text_model." if prefix == "text_encoder." and "text_model" not in name else ""
-                tensors[prefix + middle + name] = _random(name, value.shape, generator).to(dtype)
-    save_file(tensors, path, metadata={"format": "pt"})
+                text = component.startswith("text_encoder") and not name.startswith("text_projection")
+                middle = "text_model." if text and "text_model" not in name else ""
+                shapes[f"{component}.{middle}{name}"] = name, value.shape
+    generator, end, entries = torch.Generator().manual_seed(seed), 0, {}
+    for full, (_, shape) in shapes.items():
+        begin, end = end, end + shape.numel() * dtype.itemsize
+        entries[full] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+    raw = json.dumps({"__metadata__": {"format": "pt"}, **entries}).encode()
+    raw += b" " * (-len(raw) % 8)  # tensors begin at a multiple of eight bytes, as the format's own writer has it
+    with path.open("wb") as file:
+        file.write(len(raw).to_bytes(8, "little") + raw)
+        for name, shape in shapes.values():
+            file.write(_random(name, shape, generator).to(dtype).view(torch.uint8).numpy().tobytes())
     return path
 
 
@@ -176,4 +219,10 @@ def empty_vae() -> nn.Module:
 def empty_text() -> nn.Module:
     with init_empty_weights():
         model: nn.Module = CLIPTextModel(CLIPTextConfig(**TEXT))
+    return model
+
+
+def empty_projected_text() -> nn.Module:
+    with init_empty_weights():
+        model: nn.Module = CLIPTextModelWithProjection(CLIPTextConfig(**TEXT_2))
     return model

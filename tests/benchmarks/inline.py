@@ -19,11 +19,18 @@ Kind = TypeVar("Kind", bound=Event)
 
 
 def plan(
-    checkpoint: Path, *, side: int, steps: int, prompt: str, negative: str = "blurry", seeds: tuple[int, ...] = (1,)
+    checkpoint: Path,
+    *,
+    side: int,
+    steps: int,
+    prompt: str,
+    negative: str = "blurry",
+    seeds: tuple[int, ...] = (1,),
+    family: str = "sd1",
 ) -> GenerationPlan:
     """Euler on the normal schedule, CFG 7: what the bare loop does."""
     return GenerationPlan(
-        checkpoint=FileRef(name=checkpoint.stem, path=str(checkpoint)), family="sd1", prompt=prompt,
+        checkpoint=FileRef(name=checkpoint.stem, path=str(checkpoint)), family=family, prompt=prompt,
         negative_prompt=negative, clip_skip=1, sampler="euler", schedule="normal", steps=steps, width=side,
         height=side, cfg_scale=7.0, seeds=seeds, batch_size=len(seeds),
     )  # fmt: skip
