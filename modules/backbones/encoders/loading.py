@@ -48,7 +48,8 @@ def load_module(
     arena: memory for what is converted. header: the file's, where it was read already. Raises CheckpointError.
     """
     module = skeleton(kind, config, build)
-    header, where, here = header or read_described(info), home(placement.text_device, placement), _as_here(module, names)
+    header = header or read_described(info)
+    where, here = home(placement.text_device, placement), _as_here(module, names)
     tensors = map_tensors(header, names.values())
     tables: dict[str, Tensor] = {}
     if as_stored and where.type == "cpu" and placement.storage == "file":
