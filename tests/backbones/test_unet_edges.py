@@ -21,7 +21,7 @@ from modules.backbones.sdxl import sdxl
 from modules.backbones.unet import UnetModel, levels_of
 from modules.backbones.upcast_attention import UpcastAttention, upcast_attention
 from modules.core.checkpoint import ModelInfo, Separate, read_header
-from modules.core.errors import RequestError, UnsupportedCheckpoint
+from modules.core.errors import UnsupportedCheckpoint
 from modules.core.family import Family, recognise
 from modules.core.plugin import collect
 from modules.core.sampling import LAST_ALPHA_BAR
@@ -70,15 +70,6 @@ def test_noise_levels_follow_the_schedulers_configuration() -> None:
     assert levels_of(told(beta_end=0.02)).sigma_max > 14.7
     with pytest.raises(UnsupportedCheckpoint, match=r"sdxl was trained on betas of the kind 'squaredcos_cap_v2'"):
         levels_of(told(beta_schedule="squaredcos_cap_v2"))
-
-
-def test_a_model_without_attention_in_its_middle_cannot_be_perturbed(tmp_path: Path) -> None:
-    """Pruned models of SDXL (SSD-1B, Vega) have a plain middle, or none."""
-    model = loaded(SDXL, tmp_path)
-    text = joined(model.encode(["a"], 1))
-    model._unet.mid_block = None
-    with pytest.raises(RequestError, match="no self-attention in its middle"):
-        denoise(model, latent(), torch.tensor([3.0]), text, perturbed=(True,))
 
 
 def test_the_refiner_is_told_how_well_pictures_are_liked(tmp_path: Path) -> None:

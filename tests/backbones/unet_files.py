@@ -44,7 +44,7 @@ def write_original(kind: Kind, networks: Mapping[str, Any], path: Path) -> Path:
     """One file as the models' authors publish them; returns `path`."""
     tensors: dict[str, Tensor] = {}
     for name, value in networks["unet"].state_dict().items():
-        tensors[f"model.diffusion_model.{unet_name(name, layers=1, attends=(False, True))}"] = value
+        tensors[f"model.diffusion_model.{unet_name(name, layers=1 + kind.pruned, attends=(False, True))}"] = value
     for name, value in networks["vae"].state_dict().items():
         new, shaped = vae_name(name, value)
         tensors[f"first_stage_model.{new}"] = shaped

@@ -31,7 +31,8 @@ FEW = MappingProxyType({"bos_token_id": 49406, "eos_token_id": 49407})
 class Kind:
     """A kind of checkpoint. texts: component -> which encoder; beside: channels that the UNet sees beside the latent.
 
-    numbers: how many an SDXL UNet is told of the picture's size and looks, 0 for the others.
+    numbers: how many an SDXL UNet is told of the picture's size and looks, 0 for the others. pruned: the middle and
+    some transformer blocks are gone, as of SSD-1B and Vega.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Kind:
     beside: int = 0
     numbers: int = 0
     zero_terminal_snr: bool = False
+    pruned: bool = False
 
 
 SD1 = Kind(name="sd1", family="sd1", texts=(("text_encoder", "clip_l"),))
@@ -57,6 +59,7 @@ KINDS = (
     replace(SD2, name="sd2-inpaint", variant="inpaint", beside=5),
     SDXL,
     replace(SDXL, name="sdxl-v-zero", prediction="v", zero_terminal_snr=True),
+    replace(SDXL, name="sdxl-pruned", pruned=True),
     replace(SDXL, name="sdxl-inpaint", variant="inpaint", beside=5),
     replace(SDXL, name="sdxl-pix2pix", variant="pix2pix", beside=4),
     replace(SDXL, name="sdxl-refiner", variant="refiner", texts=(("text_encoder_2", "clip_g"),), numbers=5),
@@ -92,6 +95,11 @@ def unet(kind: Kind) -> nn.Module:
         config |= {
             "addition_embed_type": "text_time", "addition_time_embed_dim": 4, "transformer_layers_per_block": [1, 2],
             "projection_class_embeddings_input_dim": POOLED + 4 * kind.numbers, "attention_head_dim": [2, 4],
+        }  # fmt: skip
+    if kind.pruned:
+        config |= {
+            "layers_per_block": 2, "mid_block_type": None, "transformer_layers_per_block": [1, [2, 1]],
+            "reverse_transformer_layers_per_block": [[1, 2, 1], 1],
         }  # fmt: skip
     model: nn.Module = UNet2DConditionModel(**config)
     return model
