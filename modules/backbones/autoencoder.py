@@ -142,6 +142,7 @@ def load_vae(
     chosen: ModelInfo,
     alone: bool,
     placement: Placement,
+    *,
     arena: Arena | None = None,
     kind: type[Any] = AutoencoderKL,
     header: Header | None = None,

@@ -138,7 +138,7 @@ class Assembly:
         """Qwen-Image's VAE, ready to compute. Raises CheckpointError."""
         file, placement = self._needed(VAE), self.placement
         again = partial(load_vae, file.info, file.alone, kind=AutoencoderKLQwenImage)
-        vae = again(placement, self.arena)
+        vae = again(placement, arena=self.arena)
         put(vae, placement.vae_device, placement, self.turns)
         return QwenAutoencoder(vae, placement, scaling=1.0, load=again, turns=self.turns)
 
@@ -149,7 +149,7 @@ class Assembly:
         """
         file, placement = self._needed(VAE), self.placement
         again = partial(load_vae, file.info, file.alone)
-        vae = again(placement, self.arena)
+        vae = again(placement, arena=self.arena)
         put(vae, placement.vae_device, placement, self.turns)
         own = {name: value for name, value in file.config.items() if value is not None}
         scaling, shift = own.get("scaling_factor", scaling), own.get("shift_factor", shift)
