@@ -56,7 +56,8 @@ class GenerationRequest:
     batch_count * batch_size pictures are made, batch_size of them side by side.
     clip_skip: 1 is the text encoder's last layer, 2 the one before (AUTOMATIC1111's counting).
     checkpoint, vae, text_encoder: a name, file name, title or short hash from the catalog; vae also "Automatic" or
-    "None" (the checkpoint's own), text_encoder also "Automatic": the checkpoint's own, else a file that fits.
+    "None" (the checkpoint's own), text_encoder also "Automatic": the checkpoint's own, else a file that fits. Where a
+    model has several text encoders, text_encoder may be several names, each of which goes where it fits.
     distilled_cfg_scale: the guidance that Flux dev and others like it take as an input. shift: how far the noise levels
     of a flow model lean to the noisy side. Other models have neither, and say so.
     strict: run each picture alone, so that it is identical to the last bit whatever else is running.
@@ -77,7 +78,7 @@ class GenerationRequest:
     negative_prompt: Prompt = ""
     checkpoint: Name | None = None
     vae: Name | None = None
-    text_encoder: Name | None = None
+    text_encoder: Name | Annotated[tuple[Name, ...], Field(max_length=4)] | None = None
     clip_skip: ClipSkip | None = None
     sampler: Name | None = None
     schedule: Name | None = None

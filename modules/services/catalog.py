@@ -1,7 +1,8 @@
 """The models people have: every file of the models folders, described from its header alone.
 
-Folders are AUTOMATIC1111's and Forge's: models/Stable-diffusion, models/VAE, models/text_encoder (and models/CLIP), and
-whatever --ckpt-dir, --vae-dir and --text-encoder-dir add.
+Folders are AUTOMATIC1111's and Forge's: models/Stable-diffusion, models/VAE, models/text_encoder (and models/CLIP);
+ComfyUI's: models/checkpoints, models/diffusion_models (and models/unet), models/vae, models/text_encoders (and
+models/clip); and whatever --ckpt-dir, --vae-dir and --text-encoder-dir add.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ from pathlib import Path
 
 from modules.core.checkpoint import PICKLES, ModelInfo, read_header
 from modules.core.errors import CheckpointError, CheckpointMissing, OutOfMemory, UnsafeCheckpoint
+from modules.core.family import Part
 from modules.services.hashing import Hasher, HashJob
 from modules.services.model_cache import ModelCache, without_long_metadata
 from modules.services.readers import Identify, Readers, installed_readers
 from modules.services.state import StateDatabase
 from modules.services.storage import FoundFile, walk
 
+CHECKPOINT_FOLDERS = ("Stable-diffusion", "checkpoints", "diffusion_models", "unet")
+VAE_FOLDERS = ("VAE", "vae")
+TEXT_ENCODER_FOLDERS = ("text_encoder", "text_encoders", "CLIP", "clip")
 SUFFIXES = frozenset({".safetensors", ".gguf"}) | PICKLES
 STARTER = "inferenz-starter"  # listed last, so that whoever has a model of their own starts with that
 _VAE_BESIDE = re.compile(r"\.vae\.\w+$", re.IGNORECASE)  # AUTOMATIC1111: model.vae.safetensors beside model.safetensors
@@ -64,10 +69,9 @@ class Catalog:
         hashing: Callable[[], bool] = lambda: True,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._checkpoint_folders = (*(folder / "Stable-diffusion" for folder in models_dirs), *ckpt_dirs)
-        self._vae_folders = (*(folder / "VAE" for folder in models_dirs), *vae_dirs)
-        named = (folder / name for folder in models_dirs for name in ("text_encoder", "CLIP"))
-        self._text_folders = (*named, *text_encoder_dirs)
+        self._checkpoint_folders = (*_below(models_dirs, CHECKPOINT_FOLDERS), *ckpt_dirs)
+        self._vae_folders = (*_below(models_dirs, VAE_FOLDERS), *vae_dirs)
+        self._text_folders = (*_below(models_dirs, TEXT_ENCODER_FOLDERS), *text_encoder_dirs)
         self._readers = readers or installed_readers()
         self._cache = ModelCache(state, self._readers.version)
         self._hashing = hashing
@@ -112,6 +116,10 @@ class Catalog:
     def find_text_encoder(self, text: str) -> ModelInfo:
         """A text encoder, as `find`."""
         return self._find(text, "text encoder", lambda listing: listing.text_encoders)
+
+    def needs(self, info: ModelInfo) -> tuple[Part, ...]:
+        """What a checkpoint consists of beside its denoiser, in its own file or in others."""
+        return self._readers.needs(info)
 
     def hash_of(self, info: ModelInfo) -> str | None:
         """The file's SHA-256 if it is known; else None, and it is computed next."""
@@ -267,10 +275,14 @@ class Catalog:
         return found
 
 
+def _below(models_dirs: Iterable[Path], names: Iterable[str]) -> Iterator[Path]:
+    return (folder / name for folder in models_dirs for name in names)
+
+
 def _files(folders: Iterable[Path]) -> Iterator[tuple[str, FoundFile]]:
     """Every model file with its name: the path below its folder, without the extension. A path is given once."""
     seen: set[Path] = set()
-    for folder in folders:
+    for folder in _distinct(folders):
         root = folder.absolute()
         found = list(walk(root, SUFFIXES | {".json"}))
         trees = {file.path.parent for file in found if file.path.name == _INDEX}
@@ -282,6 +294,19 @@ def _files(folders: Iterable[Path]) -> Iterator[tuple[str, FoundFile]]:
             seen.add(file.path)
             named = file.path.parent if whole else file.path.with_suffix("")
             yield (named.relative_to(root).as_posix() if named != root else root.name), file
+
+
+def _distinct(folders: Iterable[Path]) -> Iterator[Path]:
+    """Each folder that is there once: where a file system ignores case, VAE and vae are one."""
+    seen: set[tuple[int, int]] = set()
+    for folder in folders:
+        try:
+            stat = folder.stat()
+        except OSError:
+            continue
+        if (stat.st_dev, stat.st_ino) not in seen:
+            seen.add((stat.st_dev, stat.st_ino))
+            yield folder
 
 
 def _describe(file: FoundFile, read: Identify) -> tuple[ModelInfo, bool]:

@@ -1,18 +1,36 @@
-"""Which VAE and text encoder a checkpoint is used with: those that were chosen, its own, or files that fit it."""
+"""Which VAE and text encoders a checkpoint is used with: those that were chosen, its own, or files that fit it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from modules.core.checkpoint import ModelInfo, Separate
 from modules.core.errors import RequestError, UnsupportedCheckpoint
-from modules.families.layouts.parts import TEXT, UNET, VAE
+from modules.core.family import Part
 
 AUTOMATIC, NONE = "automatic", "none"
-CLIP_L_WIDTH, CLIP_L_LAYERS, CLIP_TOKENS = 768, 12, 77
-USUAL_ENCODER = "clip_l"  # its file name wherever it is offered for download
+TEXT, VAE = "text_encoder", "vae"  # request fields, and how the parts' names begin
+CLIP_TOKENS = 77
+# Hidden width and layers of the text encoders that come in one size only
+CLIP_SIZES: Mapping[str, tuple[int, int]] = {"clip_l": (768, 12), "clip_g": (1280, 32)}
+KINDS: Mapping[str, str] = {
+    "clip_l": "CLIP-L", "clip_g": "CLIP-G", "clip_h": "OpenCLIP-H", "t5": "T5", "umt5": "UMT5",
+    "qwen2_5_vl": "Qwen2.5-VL", "qwen3": "Qwen3", "qwen3_vl": "Qwen3-VL", "gemma2": "Gemma 2", "gemma3": "Gemma 3",
+    "llama": "Llama", "mistral": "Mistral",
+    "kl4": "4 latent channels", "kl16": "16 latent channels", "kl32": "32 latent channels",
+    "qwen": "Qwen-Image's layout", "dc_ae": "DC-AE",
+}  # fmt: skip
+
+# VAEs of SD1 and SDXL, and of SD3 and Flux, have the same shapes and other latents: their names are all that tells
+_FLUX_LIKE = frozenset({"flux", "chroma", "z_image"})
+_SPEAKS_FOR: Mapping[str, frozenset[str]] = {
+    "xl": frozenset({"sdxl"}), "sd3": frozenset({"sd3"}), "sd_3": frozenset({"sd3"}), "sd-3": frozenset({"sd3"}),
+    "stable-diffusion-3": frozenset({"sd3"}), "flux": _FLUX_LIKE,
+}  # fmt: skip
+_MUST_SAY = frozenset({"sdxl", "sd3"})  # families that no VAE is taken for whose name says nothing
 
 
 class Files(Protocol):
@@ -22,46 +40,171 @@ class Files(Protocol):
     def text_encoders(self) -> Sequence[ModelInfo]: ...
     def find_vae(self, text: str) -> ModelInfo: ...
     def find_text_encoder(self, text: str) -> ModelInfo: ...
+    def needs(self, info: ModelInfo) -> Sequence[Part]: ...
 
 
-def choose_parts(info: ModelInfo, *, vae: str, text_encoder: str, files: Files) -> Separate[ModelInfo]:
-    """The files to use beside checkpoint `info`. vae, text_encoder: a name, "Automatic", and for the VAE "None".
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A part of a checkpoint, and what can stand there.
 
-    Raises RequestError, which names what is missing and what would fit, or CheckpointError for an unusable choice.
+    own: whether the checkpoint holds it. automatic: the file that is used where nothing is chosen, None for the
+    checkpoint's own or where nothing fits. fitting: every file that can be chosen for it, the best first.
     """
-    return Separate(text_encoder=_text_encoder(info, text_encoder.strip(), files), vae=_vae(info, vae.strip(), files))
+
+    part: Part
+    own: bool
+    automatic: ModelInfo | None
+    fitting: tuple[ModelInfo, ...]
+
+    @property
+    def missing(self) -> bool:
+        """Whether the checkpoint cannot be used until there is a file."""
+        return not (self.own or self.part.optional or self.automatic)
+
+    @property
+    def field(self) -> str:
+        """The request's field that chooses for it."""
+        return VAE if self.part.name == VAE else TEXT
+
+    @property
+    def label(self) -> str:
+        """What it is, in words: "CLIP-L text encoder"."""
+        kind = KINDS.get(self.part.kind, self.part.kind)
+        return "VAE" if self.field == VAE else f"{kind} text encoder"
+
+
+def places(info: ModelInfo, files: Files) -> tuple[Place, ...]:
+    """Everything beside its denoiser that checkpoint `info` is used with."""
+    return tuple(_place(info, part, files) for part in files.needs(info))
 
 
 def complete(info: ModelInfo, files: Files) -> bool:
     """Whether there is a file for every part that the checkpoint lacks."""
-    return (TEXT in info.components or _fitting_encoder(info, files) is not None) and (
-        VAE in info.components or vae_beside(info, files) is not None or _fitting_vae(files) is not None
-    )
+    return not any(place.missing for place in places(info, files))
 
 
-def _vae(info: ModelInfo, chosen: str, files: Files) -> ModelInfo | None:
-    choice = chosen.lower()
-    if choice not in (AUTOMATIC, NONE):
-        return _usable(files.find_vae(chosen))
-    found = vae_beside(info, files) if choice == AUTOMATIC else None
-    if found is not None or VAE in info.components:
-        return found
-    found = _fitting_vae(files) if choice == AUTOMATIC else None
-    if found is None:
-        missing = "" if choice == NONE else ", and there is no file that fits"
-        raise RequestError(
-            "vae",
-            f"{info.name} has no VAE of its own{missing}",
-            accepted="a VAE file in models/VAE, such as vae-ft-mse-840000-ema-pruned.safetensors, which fits every "
-            "Stable Diffusion 1 checkpoint",
+def choose_parts(info: ModelInfo, *, vae: str, text_encoder: str | Sequence[str], files: Files) -> Separate[ModelInfo]:
+    """The files to use beside checkpoint `info`.
+
+    vae: a name, "Automatic" or "None" (the checkpoint's own). text_encoder: "Automatic", or one name or several, each
+    of which goes where it fits; the other places are filled as without a choice.
+    Raises RequestError, which names what is missing and what would fit, or CheckpointError for an unusable choice.
+    """
+    found = places(info, files)
+    chosen = _placed(info, _asked(text_encoder), found, files)
+    wanted = vae.strip()
+    if wanted.lower() not in (AUTOMATIC, NONE):
+        chosen[VAE] = _fitting_vae(info, wanted, found, files)
+    missing = []
+    for place in found:
+        name = place.part.name
+        own_vae = name == VAE and wanted.lower() == NONE
+        if name in chosen:
+            continue
+        if place.missing or (own_vae and not place.own):
+            missing.append(place)
+        elif place.automatic is not None and not own_vae:
+            chosen[name] = place.automatic
+    if missing:
+        raise _missing(info, missing, refused=wanted.lower() == NONE and missing[0].field == VAE)
+    return Separate(**chosen)
+
+
+def fits(info: ModelInfo, name: str, files: Files) -> bool:
+    """Whether the VAE file `name` ("Automatic" and "None" too) can be used with a checkpoint."""
+    if name.strip().lower() in (AUTOMATIC, NONE):
+        return True
+    known = {file.path for place in places(info, files) if place.field == VAE for file in place.fitting}
+    return files.find_vae(name).path in known
+
+
+def _asked(text_encoder: str | Sequence[str]) -> list[str]:
+    names = [text_encoder] if isinstance(text_encoder, str) else list(text_encoder)
+    return [name.strip() for name in names if name.strip().lower() != AUTOMATIC]
+
+
+def _placed(info: ModelInfo, names: Iterable[str], found: Sequence[Place], files: Files) -> dict[str, ModelInfo]:
+    """Part -> the text encoder that was chosen for it."""
+    chosen: dict[str, ModelInfo] = {}
+    for name in names:
+        file = _usable(files.find_text_encoder(name))
+        fitting = [place for place in found if place.field == TEXT and file in place.fitting]
+        if not fitting:
+            raise _misfit(info, file, [place for place in found if place.field == TEXT])
+        place = next((place for place in fitting if place.part.name not in chosen), None)
+        if place is None:
+            other = chosen[fitting[0].part.name]
+            raise RequestError(
+                TEXT, f"{other.name} and {file.name} are both a {fitting[0].label}", accepted="one file of each kind"
+            )
+        chosen[place.part.name] = file
+    return chosen
+
+
+def _fitting_vae(info: ModelInfo, name: str, found: Sequence[Place], files: Files) -> ModelInfo:
+    file = _usable(files.find_vae(name))
+    wanted = [place for place in found if place.field == VAE]
+    if not any(file in place.fitting for place in wanted):
+        raise _misfit(info, file, wanted)
+    return file
+
+
+def _misfit(info: ModelInfo, file: ModelInfo, wanted: Sequence[Place]) -> RequestError:
+    """The error for a file that was chosen and fits nowhere."""
+    if not wanted:
+        what = "text encoder" if file.family == TEXT else "VAE"
+        field = TEXT if file.family == TEXT else VAE
+        return RequestError(
+            field, f"{info.name} takes no {what} from another file, such as {file.name}", accepted="Automatic"
         )
-    return found
+    needs, width = _wanted_width(info, wanted[0].part), _dimensions(file)[0]
+    if len(wanted) == 1 and file.variant == wanted[0].part.kind and None not in (needs, width):
+        problem = f"{file.name} has a width of {width}, and {info.name} needs {needs}"
+    else:
+        kind = KINDS.get(file.variant, file.variant or file.label)
+        kinds = " and ".join(KINDS.get(place.part.kind, place.part.kind) for place in wanted)
+        problem = f"{file.name} is {kind}, and {info.name} needs {kinds}"
+    return RequestError(wanted[0].field, problem, accepted=" and ".join(_would_fit(info, place) for place in wanted))
 
 
-def vae_beside(info: ModelInfo, files: Files) -> ModelInfo | None:
+def _missing(info: ModelInfo, missing: Sequence[Place], *, refused: bool) -> RequestError:
+    """The error for parts that there is no file for. refused: the person wants none."""
+    names = " and no ".join(place.label for place in missing)
+    nothing = "" if refused else ", and there is no file that fits"
+    accepted = " and ".join(_would_fit(info, place) for place in missing)
+    return RequestError(missing[0].field, f"{info.name} has no {names} of its own{nothing}", accepted=accepted)
+
+
+def _would_fit(info: ModelInfo, place: Place) -> str:
+    if place.field == VAE:
+        return f"a VAE file in models/VAE, such as {place.part.usual}"
+    width = _wanted_width(info, place.part)
+    kind = KINDS.get(place.part.kind, place.part.kind)
+    if width is not None and width != CLIP_SIZES.get(place.part.kind, (width, 0))[0]:
+        return f"a CLIP text encoder file of width {width} in models/text_encoder"
+    return f"a {kind} file in models/text_encoder, such as {place.part.usual}"
+
+
+def _place(info: ModelInfo, part: Part, files: Files) -> Place:
+    own = part.name in info.components
+    if part.name == VAE:
+        fitting = sorted(
+            (file for file in files.vaes() if file.supported and file.variant == part.kind),
+            key=lambda file: (not _speaks(file, info), _made_for_another(file), not _usual(file, part), file.name),
+        )
+        told = next((file for file in fitting if _speaks(file, info)), None)
+        automatic = vae_beside(info, fitting) or (None if own else told)
+        return Place(part=part, own=own, automatic=automatic, fitting=tuple(fitting))
+    encoders = [file for file in files.text_encoders() if file.supported and _encodes(file, info, part)]
+    encoders.sort(key=lambda file: (_stretched(file), bool(file.quantisation), not _usual(file, part), file.name))
+    whole = (file for file in encoders if _of_full_depth(file))
+    return Place(part=part, own=own, automatic=None if own else next(whole, None), fitting=tuple(encoders))
+
+
+def vae_beside(info: ModelInfo, vaes: Iterable[ModelInfo]) -> ModelInfo | None:
     """The VAE that is named after the checkpoint, beside it or in a VAE folder: AUTOMATIC1111 prefers it, too."""
     own = Path(info.path)
-    named = [vae for vae in files.vaes() if vae.supported and _stem(vae) == own.stem.casefold()]
+    named = [vae for vae in vaes if _stem(vae) == own.stem.casefold()]
     return min(named, key=lambda vae: (Path(vae.path).parent != own.parent, vae.path), default=None)
 
 
@@ -69,74 +212,68 @@ def _stem(vae: ModelInfo) -> str:
     return Path(vae.path).stem.casefold().removesuffix(".vae")
 
 
-def _fitting_vae(files: Files) -> ModelInfo | None:
-    """The first VAE by name that nothing speaks against.
-
-    The VAE of SDXL has the same shapes and other latents: a name is all that tells it. One that is named after another
-    checkpoint was made for that one.
-    """
-    fitting = [vae for vae in files.vaes() if vae.supported and "xl" not in vae.name.casefold()]
-    return min(fitting, key=lambda vae: (Path(vae.path).stem.lower().endswith(".vae"), vae.name), default=None)
+def _made_for_another(vae: ModelInfo) -> bool:
+    """Named after some checkpoint, as it is not this one's."""
+    return Path(vae.path).stem.lower().endswith(".vae")
 
 
-def _text_encoder(info: ModelInfo, chosen: str, files: Files) -> ModelInfo | None:
-    width = _wanted_width(info)
-    if chosen.lower() != AUTOMATIC:
-        encoder = _usable(files.find_text_encoder(chosen))
-        if width is not None and _dimensions(encoder)[0] != width:
-            raise RequestError(
-                "text_encoder",
-                f"{encoder.name} has a width of {_dimensions(encoder)[0]}, and {info.name} needs {width}",
-                accepted=_would_fit(width),
-            )
-        return encoder
-    if TEXT in info.components:
-        return None
-    found = _fitting_encoder(info, files)
-    if found is None:
-        raise RequestError(
-            "text_encoder",
-            f"{info.name} has no text encoder of its own, and there is no file that fits",
-            accepted=_would_fit(width),
-        )
-    return found
+def _speaks(vae: ModelInfo, info: ModelInfo) -> bool:
+    """Whether the VAE's name says that its latents are this family's, or says nothing against it."""
+    name = vae.name.casefold()
+    families = [known for word, known in _SPEAKS_FOR.items() if word in name]
+    families += [_FLUX_LIKE] if name.rpartition("/")[2] == "ae" else []
+    return any(info.family in known for known in families) if families else info.family not in _MUST_SAY
 
 
-def _would_fit(width: int | None) -> str:
-    if width in (None, CLIP_L_WIDTH):
-        return (
-            "a CLIP-L file in models/text_encoder, such as clip_l.safetensors, the text encoder of any "
-            "Stable Diffusion 1 checkpoint"
-        )
-    return f"a CLIP text encoder file of width {width} in models/text_encoder"
+def _usual(file: ModelInfo, part: Part) -> bool:
+    return bool(part.usual) and Path(part.usual).stem.casefold() in file.name.casefold()
 
 
-def _fitting_encoder(info: ModelInfo, files: Files) -> ModelInfo | None:
-    width = _wanted_width(info)
-    fitting = [
-        encoder
-        for encoder in files.text_encoders()
-        if encoder.supported
-        and (dimensions := _dimensions(encoder))[0] == width
-        and (width != CLIP_L_WIDTH or dimensions[1] == CLIP_L_LAYERS)
-    ]
-    return min(fitting, key=_unusual, default=None)
+def _encodes(file: ModelInfo, info: ModelInfo, part: Part) -> bool:
+    """Whether a text encoder is of the part's kind and as wide as the checkpoint's denoiser expects."""
+    wanted, width = _wanted_width(info, part), _dimensions(file)[0]
+    if wanted is not None and width is not None and wanted != width:
+        return False
+    unusual = wanted is not None and wanted != CLIP_SIZES.get(part.kind, (wanted, 0))[0]
+    return file.variant == part.kind or (unusual and file.variant.startswith("clip"))
 
 
-def _unusual(encoder: ModelInfo) -> tuple[bool, bool, str]:
-    """Orders text encoders: as they were trained first, those stretched to longer texts behind, then by name."""
-    tokens = encoder.config[TEXT].get("max_position_embeddings", CLIP_TOKENS)
-    return tokens != CLIP_TOKENS, USUAL_ENCODER not in encoder.name.casefold(), encoder.name
+def _of_full_depth(file: ModelInfo) -> bool:
+    width, layers = _dimensions(file)
+    usual = CLIP_SIZES.get(file.variant)
+    return usual is None or width != usual[0] or layers in (None, usual[1])
 
 
-def _wanted_width(info: ModelInfo) -> int | None:
-    width = info.config.get(UNET, {}).get("cross_attention_dim")
+def _stretched(file: ModelInfo) -> bool:
+    """Whether it is a CLIP that was stretched to longer texts."""
+    tokens = _config(file).get("max_position_embeddings", CLIP_TOKENS)
+    return file.variant.startswith("clip") and tokens != CLIP_TOKENS
+
+
+def _wanted_width(info: ModelInfo, part: Part) -> int | None:
+    """How wide the text encoder must be, where the denoiser's own shapes tell."""
+    denoiser = info.config.get("unet") or info.config.get("transformer") or {}
+    if "cross_attention_dim" in denoiser and part.name == TEXT and part.kind in ("clip_l", "clip_h"):
+        width = None if info.family == "sdxl" else denoiser["cross_attention_dim"]
+    elif part.kind == "clip_l" and info.family in ("flux", "chroma"):
+        width = denoiser.get("pooled_projection_dim")
+    elif not part.kind.startswith("clip"):
+        names = ("joint_attention_dim", "cap_feat_dim", "caption_channels", "text_embed_dim")
+        width = next((denoiser[name] for name in names if name in denoiser), None)
+    else:
+        width = None
     return width if isinstance(width, int) else None
 
 
-def _dimensions(encoder: ModelInfo) -> tuple[int | None, int | None]:
-    config = encoder.config.get(TEXT, {})
-    return config.get("hidden_size"), config.get("num_hidden_layers")
+def _config(file: ModelInfo) -> Mapping[str, Any]:
+    return file.config.get(TEXT) or next(iter(file.config.values()), {})
+
+
+def _dimensions(file: ModelInfo) -> tuple[int | None, int | None]:
+    """(hidden width, layers), as CLIP, T5 or a language model names them; None where it is not known."""
+    config = _config(file)
+    config = {**config, **config.get("text_config", {})}
+    return config.get("hidden_size", config.get("d_model")), config.get("num_hidden_layers", config.get("num_layers"))
 
 
 def _usable(info: ModelInfo) -> ModelInfo:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from modules import samplers, schedules
 from modules.core.checkpoint import Defaults, Header, ModelInfo
 from modules.core.errors import RequestError
-from modules.core.family import Family, identify
+from modules.core.family import Family, Part, identify
 from modules.core.plugin import Registry, collect
 from modules.core.sampling import Sampler, Schedule
 from modules.families.text_encoder import identify_text_encoder
@@ -23,12 +23,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Readers:
-    """What reads headers. version: of that code, so that what it read before can be trusted."""
+    """What reads headers. version: of that code, so that what it read before can be trusted. families: by name."""
 
     checkpoint: Identify
     vae: Identify
     version: str
     text_encoder: Identify = identify_text_encoder
+    families: Mapping[str, Family] = field(default_factory=dict)
+
+    def needs(self, info: ModelInfo) -> tuple[Part, ...]:
+        """What a checkpoint consists of beside its denoiser."""
+        kind = self.families.get(info.family)
+        return kind.parts if kind else ()
 
 
 def installed_readers() -> Readers:
@@ -39,7 +45,8 @@ def installed_readers() -> Readers:
     def checkpoint(header: Header) -> ModelInfo:
         return in_known_names(identify(header, families), known, spacings)
 
-    return Readers(checkpoint, identify_vae, reader_version([*families, *known, *spacings]))
+    version = reader_version([*families, *known, *spacings])
+    return Readers(checkpoint, identify_vae, version, families=families)
 
 
 def in_known_names(info: ModelInfo, known: Registry[Sampler], spacings: Registry[Schedule]) -> ModelInfo:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from modules import guidance, samplers, schedules
 from modules.core.checkpoint import ModelInfo, Separate
 from modules.core.errors import CheckpointMissing, RequestError, UnsupportedCheckpoint
+from modules.core.family import Part
 from modules.core.generation import (
     MAX_PICTURES,
     MAX_SEED,
@@ -26,7 +27,7 @@ from modules.core.generation import (
 from modules.core.guidance import GuidanceKind
 from modules.core.plugin import Registry
 from modules.core.sampling import Sampler, Schedule
-from modules.services.parts import choose_parts, complete
+from modules.services.parts import TEXT, VAE, choose_parts, complete, fits
 from modules.services.words import Words
 
 MAX_PIXELS = 4096 * 2048  # of one picture: what the largest cards decode; less is told by the device itself
@@ -45,6 +46,7 @@ class Models(Protocol):
     def find_vae(self, text: str) -> ModelInfo: ...
     def text_encoders(self) -> Sequence[ModelInfo]: ...
     def find_text_encoder(self, text: str) -> ModelInfo: ...
+    def needs(self, info: ModelInfo) -> Sequence[Part]: ...
     def hash_of(self, info: ModelInfo) -> str | None: ...
 
 
@@ -101,15 +103,14 @@ class Resolver:
         sampler, schedule = self._sampling(request, info)
         count = request.batch_count * request.batch_size
         width, height = request.width or info.defaults.width, request.height or info.defaults.height
-        parts = self._parts(request, info)
+        parts = self._references(self._parts(request, info))
         strict = self._settings.get("strict") if request.strict is None else request.strict
         seeds, variations = self._all_seeds(request, count)
         words = self._words.drawn(request, seeds)
         return GenerationPlan(
             checkpoint=self._reference(info),
             family=info.family,
-            vae=self._reference(parts.vae) if parts.vae else None,
-            text_encoder=self._reference(parts.text_encoder) if parts.text_encoder else None,
+            **parts,
             prompt=words.prompts[0],
             negative_prompt=words.negative_prompts[0],
             prompts=words.prompts if len(set(words.prompts)) > 1 else (),
@@ -144,10 +145,7 @@ class Resolver:
         plan = parse_plan(values)
         info = self._same_file("checkpoint", plan.checkpoint, self._models.find)
         _refuse_unsupported(info)
-        vae = self._same_file("vae", plan.vae, self._models.find_vae) if plan.vae else None
-        text = None
-        if plan.text_encoder:
-            text = self._same_file("text_encoder", plan.text_encoder, self._models.find_text_encoder)
+        parts = Separate(**{name: self._same_part(name, file) for name, file in plan.model.separate.named})
         sampler, _ = samplers.resolve(plan.sampler, self.samplers, self.schedules)
         schedule = self._schedule(plan.schedule, sampler)
         if max(plan.seeds) > MAX_SEED:
@@ -160,8 +158,7 @@ class Resolver:
             plan,
             checkpoint=self._reference(info),
             family=info.family,
-            vae=self._reference(vae) if vae else None,
-            text_encoder=self._reference(text) if text else None,
+            **self._references(parts),
             sampler=sampler.name,
             schedule=schedule.name,
             options=sampler.checked_options(plan.options),
@@ -181,6 +178,10 @@ class Resolver:
                 field, f"{wanted.name} here is another file ({found[:10]})", accepted=f"the file {wanted.short_hash}"
             )
         return info
+
+    def _same_part(self, name: str, wanted: FileRef) -> ModelInfo:
+        find = self._models.find_vae if name == VAE else self._models.find_text_encoder
+        return self._same_file(name, wanted, find)
 
     def checkpoint(self, text: str | None = None) -> ModelInfo:
         """The model that `text` names; without one the settings', else the first usable. Raises CheckpointError.
@@ -208,11 +209,17 @@ class Resolver:
         return chosen if chosen > 1 else info.defaults.clip_skip
 
     def _parts(self, request: GenerationRequest, info: ModelInfo) -> Separate[ModelInfo]:
-        vae = request.vae or self._settings.get("vae") or "Automatic"
-        text_encoder = request.text_encoder or "Automatic"
-        _check_text("vae", vae)
-        _check_text("text_encoder", text_encoder)
-        return choose_parts(info, vae=vae, text_encoder=text_encoder, files=self._models)
+        vae, text_encoder = request.vae, request.text_encoder or "Automatic"
+        if vae is None:  # the setting is of the model that was chosen last: it gives way where it does not fit
+            stored = self._settings.get("vae") or "Automatic"
+            vae = stored if fits(info, stored, self._models) else "Automatic"
+        names = (text_encoder,) if isinstance(text_encoder, str) else text_encoder
+        for field, text in ((VAE, vae), *((TEXT, name) for name in names)):
+            _check_text(field, text)
+        return choose_parts(info, vae=vae or "Automatic", text_encoder=names, files=self._models)
+
+    def _references(self, parts: Separate[ModelInfo]) -> dict[str, Any]:
+        return {name: self._reference(file) for name, file in parts.named}
 
     def _reference(self, info: ModelInfo) -> FileRef:
         sha256 = info.sha256 or self._models.hash_of(info)

@@ -9,6 +9,7 @@ from typing import Any
 
 from modules.core.checkpoint import Defaults, ModelInfo
 from modules.core.errors import CheckpointMissing, StorageError
+from modules.core.family import Part
 from modules.core.generation import GenerationPlan
 from modules.core.plugin import Registry
 from modules.core.sampling import Option, Sampler, Schedule
@@ -32,7 +33,17 @@ LARGE = ModelInfo(
     problem="sdxl.safetensors is Stable Diffusion XL, which is not supported yet.",
 )  # fmt: skip
 VAE = ModelInfo(
-    name="mse", path="/models/mse.safetensors", family="vae", label="VAE", supported=True, components=("vae",)
+    name="mse",
+    path="/models/mse.safetensors",
+    family="vae",
+    label="VAE",
+    supported=True,
+    variant="kl4",
+    components=("vae",),
+)
+PARTS = (
+    Part(name="text_encoder", kind="clip_l", usual="clip_l.safetensors"),
+    Part(name="vae", kind="kl4", usual="vae-ft-mse.safetensors"),
 )
 
 
@@ -87,6 +98,9 @@ class FakeModels:
 
     def find_vae(self, text: str) -> ModelInfo:
         return self._find(text, (VAE,))
+
+    def needs(self, info: ModelInfo) -> tuple[Part, ...]:
+        return PARTS
 
     def hash_of(self, info: ModelInfo) -> str | None:
         return info.sha256

@@ -10,7 +10,9 @@ import pytest
 
 from modules.core.checkpoint import ModelInfo
 from modules.core.errors import CheckpointMissing, RequestError, UnsupportedCheckpoint
+from modules.core.family import Part
 from modules.core.generation import GenerationPlan, parse_plan, plan_json
+from modules.families.sd1 import PARTS as SD1_PARTS
 from modules.services.catalog import Catalog
 from modules.services.parts import choose_parts
 from modules.services.resolve import Resolver
@@ -126,7 +128,7 @@ def test_a_missing_text_encoder_is_taken_from_the_folders_or_named(folder: str, 
     with pytest.raises(RequestError) as refused:
         place.plan()
     assert refused.value.field == "text_encoder"
-    assert "bare has no text encoder of its own" in str(refused.value)
+    assert "bare has no CLIP-L text encoder of its own" in str(refused.value)
     assert "of width 8 in models/text_encoder" in refused.value.accepted
     place.text_encoder(f"{folder}/other")
     assert names(place.plan()) == (None, "other")
@@ -153,7 +155,13 @@ def test_a_start_opens_on_a_checkpoint_that_can_be_used(place: Place) -> None:
 def encoder(name: str, width: int = 768, layers: int = 12, tokens: int = 77) -> ModelInfo:
     config = {"hidden_size": width, "num_hidden_layers": layers, "max_position_embeddings": tokens}
     return ModelInfo(
-        name=name, path=f"/{name}", family="text_encoder", label="", supported=True, config={"text_encoder": config}
+        name=name,
+        path=f"/{name}",
+        family="text_encoder",
+        label="",
+        supported=True,
+        variant="clip_g" if width == 1280 else "clip_l",
+        config={"text_encoder": config},
     )
 
 
@@ -168,6 +176,9 @@ class Shelf:
 
     def text_encoders(self) -> tuple[ModelInfo, ...]:
         return self.encoders
+
+    def needs(self, info: ModelInfo) -> tuple[Part, ...]:
+        return SD1_PARTS
 
     def find_vae(self, text: str) -> ModelInfo:
         raise CheckpointMissing(text)
@@ -184,13 +195,13 @@ FULL_SIZE = ModelInfo(
 
 def test_only_clip_l_fits_a_full_size_checkpoint_and_the_plain_one_comes_first() -> None:
     short, wide = encoder("a", layers=11), encoder("b", width=1280)
-    with pytest.raises(RequestError, match=r"clip_l\.safetensors, the text encoder of any Stable Diffusion 1"):
+    with pytest.raises(RequestError, match=r"a CLIP-L file in models/text_encoder, such as clip_l\.safetensors"):
         choose_parts(FULL_SIZE, vae="Automatic", text_encoder="Automatic", files=Shelf(short, wide))
     files = Shelf(short, wide, encoder("a-long", tokens=248), encoder("b-tuned"), encoder("c/clip_l"))
     chosen = choose_parts(FULL_SIZE, vae="Automatic", text_encoder="automatic", files=files)
     assert chosen.text_encoder is not None
     assert chosen.text_encoder.name == "c/clip_l"
-    with pytest.raises(RequestError, match="b has a width of 1280, and photo needs 768"):
+    with pytest.raises(RequestError, match="b is CLIP-G, and photo needs CLIP-L"):
         choose_parts(FULL_SIZE, vae="Automatic", text_encoder="b", files=files)
 
 
