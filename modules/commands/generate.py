@@ -25,7 +25,7 @@ FIELDS: Mapping[str, str] = {
     "schedule": "schedule", "steps": "steps", "cfg": "cfg_scale", "seed": "seed", "clip_skip": "clip_skip",
     "batch_size": "batch_size", "strict": "strict", "emphasis": "emphasis", "style": "styles",
     "noise_source": "noise_source", "variation_seed": "variation_seed", "variation_strength": "variation_strength",
-    "ensd": "ensd", "tiling": "tiling",
+    "ensd": "ensd", "tiling": "tiling", "distilled_cfg": "distilled_cfg_scale", "shift": "shift",
 }  # fmt: skip
 
 
@@ -38,11 +38,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", metavar="N", help="sampling steps, 1 to 150")
     parser.add_argument("--seed", metavar="N", help="of the first picture; -1 for a random one (default)")
     parser.add_argument("--cfg", metavar="X", help="guidance scale, 1 to 30")
+    parser.add_argument("--distilled-cfg", metavar="X", help="guidance that Flux.1 dev and its like take as an input")
+    parser.add_argument("--shift", metavar="X", help="of flow models: how far noise levels lean to the noisy side")
     parser.add_argument("--sampler", metavar="NAME", help='such as "Euler a" or "DPM++ 2M Karras"')
     parser.add_argument("--schedule", metavar="NAME", help="such as Karras (default: Automatic)")
     parser.add_argument("--model", metavar="NAME", help="checkpoint: name, file name or short hash")
     parser.add_argument("--vae", metavar="NAME", help="VAE file, Automatic or None")
-    parser.add_argument("--text-encoder", metavar="NAME", help="text encoder file (default: the checkpoint's own)")
+    parser.add_argument(
+        "--text-encoder", metavar="NAME", action="append",
+        help="text encoder file; may be given several times (default: the checkpoint's own)",
+    )  # fmt: skip
     parser.add_argument("--clip-skip", metavar="N", help="1 is the text encoder's last layer")
     parser.add_argument("--emphasis", metavar="MODE", help="what (word:1.2) does: Original, No norm, Ignore or None")
     parser.add_argument("--noise-source", metavar="NAME", help="CPU, GPU or NV (default: as the settings say)")

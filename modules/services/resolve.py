@@ -1,7 +1,8 @@
 """From what was asked to a plan with nothing left to choose: catalog, family defaults and settings fill the gaps.
 
-Order of precedence for every field: the request, the settings, the checkpoint's own defaults. Nothing is corrected
-silently: a value that cannot be used ends in an error that names the field and what would be accepted.
+Order of precedence for every field: the request, what is remembered for the checkpoint (its profile), the settings, the
+checkpoint's own defaults. Nothing is corrected silently: a value that cannot be used ends in an error that names the
+field and what would be accepted.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from modules import guidance, samplers, schedules
 from modules.core.checkpoint import ModelInfo, Separate
 from modules.core.errors import CheckpointMissing, RequestError, UnsupportedCheckpoint
 from modules.core.family import Part
+from modules.core.flow import check_flow
 from modules.core.generation import (
     MAX_PICTURES,
     MAX_SEED,
@@ -34,6 +36,8 @@ MAX_PIXELS = 4096 * 2048  # of one picture: what the largest cards decode; less 
 MAX_BATCH_PIXELS = 4 * MAX_PIXELS  # of the pictures made side by side
 SMALLEST_SIDE = 64  # pixels
 TEXT_FIELDS = ("prompt", "negative_prompt")
+FLOW = "flow"  # the prediction of flow models
+FLOW_SCHEDULE = "simple"  # what Automatic means for them
 ALLOWED_CONTROLS = "\n\r\t"
 
 
@@ -110,6 +114,8 @@ class Resolver:
         return GenerationPlan(
             checkpoint=self._reference(info),
             family=info.family,
+            prediction=info.prediction,
+            variant=info.variant,
             **parts,
             prompt=words.prompts[0],
             negative_prompt=words.negative_prompts[0],
@@ -125,6 +131,8 @@ class Resolver:
             width=width,
             height=height,
             cfg_scale=info.defaults.cfg_scale if request.cfg_scale is None else request.cfg_scale,
+            distilled_cfg_scale=_distilled(request.distilled_cfg_scale, info),
+            shift=_shift(request.shift, info),
             seeds=seeds,
             noise_source=request.noise_source or self._settings.get("noise_source"),
             variation_seeds=variations,
@@ -145,9 +153,16 @@ class Resolver:
         plan = parse_plan(values)
         info = self._same_file("checkpoint", plan.checkpoint, self._models.find)
         _refuse_unsupported(info)
+        info = replace(  # as what it was taken then, whatever it is taken as now
+            info,
+            prediction=plan.prediction or info.prediction,
+            variant=info.variant if plan.variant is None else plan.variant,
+        )
         parts = Separate(**{name: self._same_part(name, file) for name, file in plan.model.separate.named})
         sampler, _ = samplers.resolve(plan.sampler, self.samplers, self.schedules)
-        schedule = self._schedule(plan.schedule, sampler)
+        schedule = self._schedule(plan.schedule, sampler, info)
+        if info.prediction == FLOW:
+            check_flow(sampler, schedule)
         if max(plan.seeds) > MAX_SEED:
             raise RequestError("seeds", f"{max(plan.seeds)} is too large", accepted=f"0 to {MAX_SEED}")
         for field in ("prompts", "negative_prompts", "variation_seeds"):
@@ -158,6 +173,10 @@ class Resolver:
             plan,
             checkpoint=self._reference(info),
             family=info.family,
+            prediction=info.prediction,
+            variant=info.variant,
+            distilled_cfg_scale=_distilled(plan.distilled_cfg_scale, info),
+            shift=_shift(plan.shift, info),
             **self._references(parts),
             sampler=sampler.name,
             schedule=schedule.name,
@@ -226,11 +245,17 @@ class Resolver:
         return FileRef(name=info.name.rpartition("/")[2], path=info.path, sha256=sha256)
 
     def _sampling(self, request: GenerationRequest, info: ModelInfo) -> tuple[Sampler, Schedule]:
+        sampler, schedule = self._named_sampling(request, info)
+        if info.prediction == FLOW:
+            check_flow(sampler, schedule)
+        return sampler, schedule
+
+    def _named_sampling(self, request: GenerationRequest, info: ModelInfo) -> tuple[Sampler, Schedule]:
         wanted = info.defaults.sampler if request.sampler is None else request.sampler
         sampler, named = samplers.resolve(wanted, self.samplers, self.schedules)
         if named is None or named.name == schedules.AUTOMATIC:
             own = info.defaults.schedule if request.sampler is None else schedules.AUTOMATIC
-            return sampler, self._schedule(own if request.schedule is None else request.schedule, sampler)
+            return sampler, self._schedule(own if request.schedule is None else request.schedule, sampler, info)
         if request.schedule is not None:
             asked = schedules.resolve(request.schedule, self.schedules)
             if asked.name not in (schedules.AUTOMATIC, named.name):
@@ -241,8 +266,12 @@ class Resolver:
                 )
         return sampler, named
 
-    def _schedule(self, text: str, sampler: Sampler) -> Schedule:
-        return schedules.for_sampler(sampler, schedules.resolve(text, self.schedules), self.schedules)
+    def _schedule(self, text: str, sampler: Sampler, info: ModelInfo) -> Schedule:
+        """What Automatic means for sampler and model: Karras and others were made for what is no flow model."""
+        asked = schedules.resolve(text, self.schedules)
+        if asked.name == schedules.AUTOMATIC and info.prediction == FLOW and FLOW_SCHEDULE in self.schedules:
+            return self.schedules[FLOW_SCHEDULE]
+        return schedules.for_sampler(sampler, asked, self.schedules)
 
     def _all_seeds(self, request: GenerationRequest, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """(seeds, variation seeds). With a variation the seed stays, and the variation seeds count."""
@@ -274,6 +303,32 @@ def _check_text(field: str, text: object) -> None:
             raise RequestError(
                 field, f"contains U+{code:04X} at position {position}", accepted="text, line breaks and tabs"
             )
+
+
+def _distilled(asked: float | None, info: ModelInfo) -> float | None:
+    """The guidance that the model takes as an input; None for a model that has no such input."""
+    if info.defaults.distilled_cfg_scale is not None:
+        return info.defaults.distilled_cfg_scale if asked is None else asked
+    if asked is not None:
+        raise RequestError(
+            "distilled_cfg_scale",
+            f"{info.name} ({info.label}) takes no guidance as an input",
+            accepted="cfg_scale; distilled_cfg_scale is for models such as Flux.1 dev",
+        )
+    return None
+
+
+def _shift(asked: float | None, info: ModelInfo) -> float | None:
+    """How far the noise levels lean to the noisy side; None for the model's own rule, and for what is no flow model."""
+    if info.prediction == FLOW:
+        return info.defaults.shift if asked is None else asked
+    if asked is not None:
+        raise RequestError(
+            "shift",
+            f"{info.name} ({info.label}) is no flow model",
+            accepted="no shift; it is for flow models such as Stable Diffusion 3, Flux, Chroma, Z-Image and Qwen-Image",
+        )
+    return None
 
 
 def _resize(request: GenerationRequest, width: int, height: int) -> tuple[int, int] | None:

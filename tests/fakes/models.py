@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,17 @@ STARTER = ModelInfo(
 OTHER = ModelInfo(
     name="people/photo", path="/models/people/photo.safetensors", family="sd1", label="Stable Diffusion 1",
     supported=True, sha256="c0ffee1234" + "0" * 54, components=("unet", "text_encoder"),
+)  # fmt: skip
+FLUX = ModelInfo(
+    name="flux1-dev", path="/models/flux1-dev.safetensors", family="flux", label="Flux.1", supported=True,
+    prediction="flow", variant="dev", components=("transformer", "text_encoder", "text_encoder_2", "vae"),
+    defaults=Defaults(
+        width=1024, height=1024, cfg_scale=1.0, sampler="euler", schedule="simple", distilled_cfg_scale=3.5
+    ),
+)  # fmt: skip
+SCHNELL = replace(
+    FLUX, name="schnell", variant="schnell", path="/models/schnell.safetensors",
+    defaults=replace(FLUX.defaults, steps=4, distilled_cfg_scale=None, shift=1.0),
 )  # fmt: skip
 LARGE = ModelInfo(
     name="sdxl", path="/models/sdxl.safetensors", family="sdxl", label="Stable Diffusion XL", supported=False,
@@ -60,15 +71,19 @@ SAMPLERS = Registry(
                 name="euler_a", label="Euler a", run=_nothing, order=None, rank=2,
                 options={"eta": Option(default=1.0, low=0.0, high=2.0)},
             ),
+            Sampler(name="tcd", label="TCD", run=_nothing, order=None, flow="never", rank=4),
             Sampler(name="dpmpp_2m", label="DPM++ 2M", run=_nothing, order=2, schedule="karras", rank=3),
         )
     }
 )  # fmt: skip
 SCHEDULES = Registry(
     {
-        name: Schedule(name=name, label=label, run=_nothing, options=options)
+        name: Schedule(
+            name=name, label=label, run=_nothing, options=options, flow=name != "align_your_steps"
+        )
         for name, label, options in (
             ("automatic", "Automatic", {}), ("normal", "Normal", {}), ("sgm_uniform", "SGM Uniform", {}),
+            ("simple", "Simple", {}), ("align_your_steps", "Align Your Steps", {}),
             ("karras", "Karras", {"rho": Option(default=7.0, low=1.0, high=100.0)}),
         )
     }
