@@ -136,6 +136,7 @@ class App:
     catalog: Catalog
     history: History
     jobs: Jobs
+    resolver: Resolver
     inspector: Inspector
     replays: Replays
     executor: Executor
@@ -226,6 +227,7 @@ def build_app(config: AppConfig, *, executor: Executor | None = None, pictures: 
             catalog=catalog,
             history=history,
             jobs=jobs,
+            resolver=resolver,
             inspector=inspector,
             replays=replays,
             executor=chosen,

@@ -13,6 +13,7 @@ from modules.api.jobs import jobs_router
 from modules.api.labels import Labels
 from modules.api.library import library_router
 from modules.api.log import log_router
+from modules.api.model_choices import model_choices_router
 from modules.api.models import CountTokens, models_router
 from modules.api.pictures import pictures_router
 from modules.api.prompts import prompts_router
@@ -37,5 +38,6 @@ def create_router(app: App, *, count_tokens: CountTokens | None = None) -> APIRo
     routes.include_router(settings_router(app))
     routes.include_router(library_router(app))
     routes.include_router(log_router(app))
+    routes.include_router(model_choices_router(app))
     routes.include_router(models_router(app, count_tokens=count_tokens))
     return routes

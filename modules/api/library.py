@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Body, Query
 from starlette.exceptions import HTTPException
 
-from modules.api.models import model_json
+from modules.api.models import checkpoint_json, model_json
 from modules.core.checkpoint import PICKLES, ModelInfo
 from modules.core.errors import RequestError
 from modules.services.conversions import Conversions
@@ -56,14 +56,18 @@ def library_router(app: App, *, conversions: Conversions | None = None) -> APIRo
 def _listing(app: App, conversions: Conversions) -> dict[str, Any]:
     config = app.config
     return {
-        "checkpoints": [_described(info) for info in app.catalog.checkpoints()],
+        "checkpoints": [_described(info) | checkpoint_json(app, info) for info in app.catalog.checkpoints()],
         "vaes": [_described(info) for info in app.catalog.vaes()],
+        "text_encoders": [_described(info) for info in app.catalog.text_encoders()],
         "unread": app.catalog.unread(),
         "folders": {
             "checkpoints": [
                 str(each) for each in (*(m / "Stable-diffusion" for m in config.models), *config.ckpt_dirs)
             ],
             "vaes": [str(each) for each in (*(m / "VAE" for m in config.models), *config.vae_dirs)],
+            "text_encoders": [
+                str(each) for each in (*(m / "text_encoder" for m in config.models), *config.text_encoder_dirs)
+            ],
         },
         "conversions": [asdict(each) for each in conversions.all()],
     }
@@ -85,7 +89,7 @@ def _described(info: ModelInfo) -> dict[str, Any]:
 
 def _named(app: App, name: str) -> ModelInfo:
     """The model that is listed under exactly this name: no path of the caller's is ever opened."""
-    for info in (*app.catalog.checkpoints(), *app.catalog.vaes()):
+    for info in (*app.catalog.checkpoints(), *app.catalog.vaes(), *app.catalog.text_encoders()):
         if info.name == name:
             return info
     raise HTTPException(404, "There is no such model.")

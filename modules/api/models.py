@@ -28,8 +28,9 @@ def models_router(app: App, *, count_tokens: CountTokens | None = None) -> APIRo
     @routes.get("/models")
     def models() -> dict[str, Any]:
         return {
-            "checkpoints": [model_json(info) for info in app.catalog.checkpoints()],
+            "checkpoints": [checkpoint_json(app, info) for info in app.catalog.checkpoints()],
             "vaes": [model_json(info) for info in app.catalog.vaes()],
+            "text_encoders": [model_json(info) for info in app.catalog.text_encoders()],
         }
 
     @routes.get("/status")
@@ -58,6 +59,23 @@ def model_json(info: ModelInfo) -> dict[str, Any]:
     for name in ("path", "config", "mtime_ns"):
         del values[name]
     return {**values, "title": info.title, "short_hash": info.short_hash}
+
+
+def checkpoint_json(app: App, info: ModelInfo) -> dict[str, Any]:
+    """A checkpoint, and beside it what a person decided about it.
+
+    taken: as what it is taken, null where that is as what it is recognised; recognised: that. profile: remembered
+    values of a request; own_defaults: the defaults without them.
+    """
+    note, own = app.catalog.note(info), app.catalog.recognised(info)
+    recognised = {name: getattr(own, name) for name in ("family", "label", "prediction", "variant")}
+    return {
+        **model_json(info),
+        "taken": asdict(note.taken) if note.taken else None,
+        "recognised": recognised,
+        "profile": dict(note.profile),
+        "own_defaults": asdict(own.defaults),
+    }
 
 
 def _clip() -> CountTokens:

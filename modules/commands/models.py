@@ -5,18 +5,29 @@ from __future__ import annotations
 import argparse
 
 from modules.app import build_app
-from modules.commands.console import FINE, Console
+from modules.commands.console import BAD_INPUT, FINE, Console
 from modules.commands.flags import add_folder_flags, app_config
 from modules.core.checkpoint import ModelInfo
+from modules.core.errors import CheckpointError, InferenzError, RequestError
+from modules.services.model_notes import Taken
+
+TAKEN = ("family", "prediction", "variant")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--take", nargs="+", metavar=("NAME", "FIELD=VALUE"),
+        help="take a checkpoint as something else from now on: family=, prediction=, variant=; without any of them, as "
+        "what it is recognised as",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     add_folder_flags(parser)
 
 
 def run(flags: argparse.Namespace, console: Console) -> int:
     """List checkpoints, VAEs and text encoders; those that cannot be loaded with the reason."""
+    if flags.take:
+        return _take(flags, console)
     with build_app(app_config(flags, serving=False)) as app:
         checkpoints, vaes = app.catalog.checkpoints(), app.catalog.vaes()
         encoders = app.catalog.text_encoders()
@@ -32,9 +43,39 @@ def run(flags: argparse.Namespace, console: Console) -> int:
     return FINE
 
 
+def _take(flags: argparse.Namespace, console: Console) -> int:
+    name, *settings = flags.take
+    try:
+        taken = _taken(settings)
+        with build_app(app_config(flags, serving=False)) as app:
+            info = app.catalog.take(app.catalog.find(name), taken)
+    except InferenzError as error:
+        code = console.complain(error)
+        return BAD_INPUT if isinstance(error, CheckpointError) else code
+    if flags.json:
+        console.print_json(_values(info))
+        return FINE
+    how = f", {info.variant}" if info.variant else ""
+    console.print(f"{info.title}: {info.label}, {info.prediction}{how}" if info.supported else info.problem)
+    return FINE
+
+
+def _taken(settings: list[str]) -> Taken:
+    """What `family=sdxl prediction=v` says. Raises RequestError for another field."""
+    values: dict[str, str] = {}
+    for text in settings:
+        name, equals, value = text.partition("=")
+        if name not in TAKEN or not equals:
+            raise RequestError(
+                "--take", f"{text[:60]!r} is not accepted", accepted=", ".join(f"{n}=..." for n in TAKEN)
+            )
+        values[name] = value
+    return Taken(**values)
+
+
 def _values(info: ModelInfo) -> dict[str, object]:
     return {
         "name": info.name, "title": info.title, "path": info.path, "family": info.family, "label": info.label,
-        "supported": info.supported, "problem": info.problem, "prediction": info.prediction, "dtype": info.dtype,
-        "bytes": info.size, "hash": info.short_hash,
+        "supported": info.supported, "problem": info.problem, "prediction": info.prediction,
+        "variant": info.variant, "dtype": info.dtype, "bytes": info.size, "hash": info.short_hash,
     }  # fmt: skip

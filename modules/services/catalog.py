@@ -10,41 +10,49 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
-from modules.core.checkpoint import PICKLES, ModelInfo, read_header
+from modules.core.checkpoint import Defaults, ModelInfo, read_header
 from modules.core.errors import CheckpointError, CheckpointMissing, OutOfMemory, UnsafeCheckpoint
-from modules.core.family import Part
+from modules.core.family import Family, Part
 from modules.services.hashing import Hasher, HashJob
 from modules.services.model_cache import ModelCache, without_long_metadata
+from modules.services.model_folders import (
+    CHECKPOINT_FOLDERS,
+    INDEX,
+    TEXT_ENCODER_FOLDERS,
+    VAE_FOLDERS,
+    below,
+    model_files,
+)
+from modules.services.model_names import STARTER, hint, match, uniquely_named
+from modules.services.model_notes import NOTHING, ModelNotes, Note, Notes, Taken, checked_profile
 from modules.services.readers import Identify, Readers, installed_readers
 from modules.services.state import StateDatabase
-from modules.services.storage import FoundFile, walk
+from modules.services.storage import FoundFile
 
-CHECKPOINT_FOLDERS = ("Stable-diffusion", "checkpoints", "diffusion_models", "unet")
-VAE_FOLDERS = ("VAE", "vae")
-TEXT_ENCODER_FOLDERS = ("text_encoder", "text_encoders", "CLIP", "clip")
-SUFFIXES = frozenset({".safetensors", ".gguf"}) | PICKLES
-STARTER = "inferenz-starter"  # listed last, so that whoever has a model of their own starts with that
 _VAE_BESIDE = re.compile(r"\.vae\.\w+$", re.IGNORECASE)  # AUTOMATIC1111: model.vae.safetensors beside model.safetensors
-_INDEX = "model_index.json"  # marks a folder in diffusers' layout
 _LEAST_SECONDS = 1.0  # between two looks into the folders
 _SHARE = 20  # and at least this many times as long as a look takes (a sleeping network drive)
 _FIRST_SECONDS = 1.0  # of reading headers never seen before; the rest is read behind the listing
-_NEAR = 5  # names that an error offers
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Listing:
-    """One look into the folders. keys: path -> the cache's key. unread: files whose headers are still to be read."""
+    """One look into the folders. keys: path -> the cache's key. unread: files whose headers are still to be read.
+
+    recognised: path -> what a checkpoint is without its note, where that is another thing.
+    """
 
     checkpoints: tuple[ModelInfo, ...] = ()
     vaes: tuple[ModelInfo, ...] = ()
     text_encoders: tuple[ModelInfo, ...] = ()
     keys: Mapping[str, str] = field(default_factory=dict)
+    notes: Notes = field(default_factory=dict)
+    recognised: Mapping[str, ModelInfo] = field(default_factory=dict)
     unread: int = 0
 
 
@@ -69,11 +77,12 @@ class Catalog:
         hashing: Callable[[], bool] = lambda: True,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._checkpoint_folders = (*_below(models_dirs, CHECKPOINT_FOLDERS), *ckpt_dirs)
-        self._vae_folders = (*_below(models_dirs, VAE_FOLDERS), *vae_dirs)
-        self._text_folders = (*_below(models_dirs, TEXT_ENCODER_FOLDERS), *text_encoder_dirs)
+        self._checkpoint_folders = (*below(models_dirs, CHECKPOINT_FOLDERS), *ckpt_dirs)
+        self._vae_folders = (*below(models_dirs, VAE_FOLDERS), *vae_dirs)
+        self._text_folders = (*below(models_dirs, TEXT_ENCODER_FOLDERS), *text_encoder_dirs)
         self._readers = readers or installed_readers()
         self._cache = ModelCache(state, self._readers.version)
+        self._notes = ModelNotes(state)
         self._hashing = hashing
         self._now = now
         self._looking = threading.Lock()
@@ -120,6 +129,39 @@ class Catalog:
     def needs(self, info: ModelInfo) -> tuple[Part, ...]:
         """What a checkpoint consists of beside its denoiser, in its own file or in others."""
         return self._readers.needs(info)
+
+    def families(self) -> Mapping[str, Family]:
+        """The families that a checkpoint can be taken as, by name."""
+        return {name: kind for name, kind in self._readers.families.items() if kind.parts}
+
+    def note(self, info: ModelInfo) -> Note:
+        """What a person decided about a checkpoint; an empty note where that is nothing."""
+        return self._current().notes.get((info.path, info.size), NOTHING)
+
+    def recognised(self, info: ModelInfo) -> ModelInfo:
+        """The checkpoint as its header describes it, whatever it is taken as, with its own defaults."""
+        return self._current().recognised.get(info.path, info)
+
+    def take(self, info: ModelInfo, taken: Taken) -> ModelInfo:
+        """Take a checkpoint as something else, or with an empty `taken` as what it is recognised as, from now on.
+
+        Returns the new description. Raises RequestError for what it cannot be taken as.
+        """
+        self._readers.check(self.recognised(info), taken)
+        return self._remember(info, replace(self.note(info), taken=taken))
+
+    def remember(self, info: ModelInfo, profile: Mapping[str, Any]) -> ModelInfo:
+        """Begin with these values of a request whenever the checkpoint is chosen; with none, with its own defaults.
+
+        Returns the new description. Raises RequestError for what no profile holds.
+        """
+        return self._remember(info, replace(self.note(info), profile=checked_profile(profile)))
+
+    def _remember(self, info: ModelInfo, note: Note) -> ModelInfo:
+        self._notes.put(info.path, info.size, note)
+        self.refresh()
+        self._tell()
+        return next((each for each in self.checkpoints() if each.path == info.path), info)
 
     def hash_of(self, info: ModelInfo) -> str | None:
         """The file's SHA-256 if it is known; else None, and it is computed next."""
@@ -211,20 +253,24 @@ class Catalog:
             subscriber()
 
     def _read(self, until: float | None) -> _Listing:
-        found = list(_files(self._checkpoint_folders))
+        found = list(model_files(self._checkpoint_folders))
         beside = [(name, file) for name, file in found if _VAE_BESIDE.search(file.path.name)]
         models = [(name, file) for name, file in found if not _VAE_BESIDE.search(file.path.name)]
-        vaes = [*_files(self._vae_folders), *beside]
+        vaes = [*model_files(self._vae_folders), *beside]
         keys: dict[str, str] = {}
+        notes = self._notes.all()
         listed_models, unread = self._described(models, "", self._readers.checkpoint, keys, until)
+        noted = tuple(self._noted(info, notes) for info in listed_models)
         listed_vaes, unread_vaes = self._described(vaes, "vae|", self._readers.vae, keys, until)
-        texts = list(_files(self._text_folders))
+        texts = list(model_files(self._text_folders))
         listed_texts, unread_texts = self._described(texts, "text|", self._readers.text_encoder, keys, until)
         return _Listing(
-            checkpoints=listed_models,
+            checkpoints=noted,
             vaes=listed_vaes,
             text_encoders=listed_texts,
             keys=keys,
+            notes=notes,
+            recognised={each.path: each for each, after in zip(listed_models, noted, strict=True) if after is not each},
             unread=unread + unread_vaes + unread_texts,
         )
 
@@ -254,7 +300,28 @@ class Catalog:
             infos.append(replace(info, name=name, sha256=self._cache.sha256(key, info.size, info.mtime_ns)))
         if new:
             self._cache.put(new)
-        return tuple(_uniquely_named(infos)), unread
+        return tuple(uniquely_named(infos)), unread
+
+    def _noted(self, info: ModelInfo, notes: Notes) -> ModelInfo:
+        """The description of a checkpoint as a person wants it taken, with the defaults that are remembered for it."""
+        note = notes.get((info.path, info.size))
+        if not note:
+            return info
+        if note.taken.family and note.taken.family != info.family and note.taken.family in self._readers.families:
+            info = self._read_as(info, note.taken.family)
+        info = self._readers.taken(info, note.taken)
+        names = {each.name for each in fields(Defaults)}
+        wanted = {name: value for name, value in note.profile.items() if name in names}
+        return replace(info, defaults=replace(info.defaults, **wanted))
+
+    def _read_as(self, info: ModelInfo, family: str) -> ModelInfo:
+        key, file = f"as {family}|{info.path}", FoundFile(Path(info.path), info.size, info.mtime_ns)
+        read = self._cache.info(key, file)
+        if read is None:
+            read, lasting = _describe(file, self._readers.read_as(family))
+            if lasting:
+                self._cache.put([(key, read)])
+        return replace(read, name=info.name, sha256=info.sha256)
 
     def _hashed(self, job: HashJob, sha256: str) -> None:
         self._cache.put_hash(job.key, job.size, job.mtime_ns, sha256)
@@ -264,56 +331,22 @@ class Catalog:
 
     def _find(self, text: str, what: str, part: Callable[[_Listing], tuple[ModelInfo, ...]]) -> ModelInfo:
         wanted = text.strip()
-        found = _match(wanted, part(self._current()))
+        found = match(wanted, part(self._current()))
         if found is None:  # it may have come within the last second
             self.refresh()
             infos = part(self._current())
-            found = _match(wanted, infos)
+            found = match(wanted, infos)
         if found is None:
             shown = wanted if len(wanted) <= 100 else wanted[:97] + "..."
-            raise CheckpointMissing(f"There is no {what} {shown!r}.", hint=_hint(wanted, infos))
+            raise CheckpointMissing(f"There is no {what} {shown!r}.", hint=hint(wanted, infos))
         return found
-
-
-def _below(models_dirs: Iterable[Path], names: Iterable[str]) -> Iterator[Path]:
-    return (folder / name for folder in models_dirs for name in names)
-
-
-def _files(folders: Iterable[Path]) -> Iterator[tuple[str, FoundFile]]:
-    """Every model file with its name: the path below its folder, without the extension. A path is given once."""
-    seen: set[Path] = set()
-    for folder in _distinct(folders):
-        root = folder.absolute()
-        found = list(walk(root, SUFFIXES | {".json"}))
-        trees = {file.path.parent for file in found if file.path.name == _INDEX}
-        for file in found:
-            inside = bool(trees) and not trees.isdisjoint(file.path.parents)
-            whole = file.path.name == _INDEX and trees.isdisjoint(file.path.parent.parents)
-            if file.path in seen or (inside and not whole) or (file.path.suffix.lower() == ".json" and not whole):
-                continue
-            seen.add(file.path)
-            named = file.path.parent if whole else file.path.with_suffix("")
-            yield (named.relative_to(root).as_posix() if named != root else root.name), file
-
-
-def _distinct(folders: Iterable[Path]) -> Iterator[Path]:
-    """Each folder that is there once: where a file system ignores case, VAE and vae are one."""
-    seen: set[tuple[int, int]] = set()
-    for folder in folders:
-        try:
-            stat = folder.stat()
-        except OSError:
-            continue
-        if (stat.st_dev, stat.st_ino) not in seen:
-            seen.add((stat.st_dev, stat.st_ino))
-            yield folder
 
 
 def _describe(file: FoundFile, read: Identify) -> tuple[ModelInfo, bool]:
     """The description, and whether it holds as long as the file does."""
     label = "Unknown"
     try:
-        if file.path.name == _INDEX:
+        if file.path.name == INDEX:
             label = "diffusers folder"
             raise CheckpointError(f"{file.path.parent.name} is a folder in diffusers' layout, not supported yet.")
         info = without_long_metadata(read(read_header(file.path)))
@@ -339,55 +372,3 @@ def _describe(file: FoundFile, read: Identify) -> tuple[ModelInfo, bool]:
         mtime_ns=file.mtime_ns,
     )
     return info, lasting
-
-
-def _uniquely_named(infos: Iterable[ModelInfo]) -> Iterator[ModelInfo]:
-    """By name, the starter last. Of several with one name the loadable one keeps it, then that of the first folder."""
-    taken: set[str] = set()
-    ordered = sorted(
-        infos, key=lambda info: (info.name == STARTER, info.name.casefold(), info.name, not info.supported)
-    )
-    for info in ordered:
-        name, number = info.name, 2
-        while name in taken:
-            name, number = f"{info.name} ({number})", number + 1
-        taken.add(name)
-        yield info if name == info.name else replace(info, name=name)
-
-
-def _match(text: str, infos: Sequence[ModelInfo]) -> ModelInfo | None:
-    if not text:
-        return None
-    for fold in (str, str.casefold):
-        wanted = fold(text.replace("\\", "/"))
-        for names in (_names, _file_names):
-            for info in infos:
-                if wanted in {fold(name.replace("\\", "/")) for name in names(info)}:
-                    return info
-    title = re.fullmatch(r"(.+?) \[([0-9a-fA-F]{8,64})\]", text)
-    if title:  # a title whose hash is of another copy, or not known here yet
-        return _match(title[2], infos) or _match(title[1], infos)
-    if re.fullmatch(r"[0-9a-fA-F]{8,64}", text):
-        return next((info for info in infos if info.sha256 and info.sha256.startswith(text.lower())), None)
-    return None
-
-
-def _names(info: ModelInfo) -> tuple[str, ...]:
-    return info.name, info.title, info.path
-
-
-def _file_names(info: ModelInfo) -> tuple[str, ...]:
-    path = Path(info.path)
-    return f"{info.name}{path.suffix}", path.name, path.stem
-
-
-def _hint(text: str, infos: Sequence[ModelInfo]) -> str:
-    if not infos:
-        return "There are none at all."
-    names = {info.name.casefold(): info.name for info in infos if info.supported} or {"": infos[0].name}
-    near = get_close_matches(text.casefold()[:200], names, n=_NEAR, cutoff=0.4)
-    if near:
-        return f"Did you mean {' or '.join(names[name] for name in near)}?"
-    shown = list(names.values())[:_NEAR]
-    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
-    return f"There are: {', '.join(shown)}{more}."

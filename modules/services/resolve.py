@@ -29,6 +29,7 @@ from modules.core.generation import (
 from modules.core.guidance import GuidanceKind
 from modules.core.plugin import Registry
 from modules.core.sampling import Sampler, Schedule
+from modules.services.model_notes import Note, checked_profile
 from modules.services.parts import TEXT, VAE, choose_parts, complete, fits
 from modules.services.words import Words
 
@@ -51,6 +52,7 @@ class Models(Protocol):
     def text_encoders(self) -> Sequence[ModelInfo]: ...
     def find_text_encoder(self, text: str) -> ModelInfo: ...
     def needs(self, info: ModelInfo) -> Sequence[Part]: ...
+    def note(self, info: ModelInfo) -> Note: ...
     def hash_of(self, info: ModelInfo) -> str | None: ...
 
 
@@ -107,7 +109,8 @@ class Resolver:
         sampler, schedule = self._sampling(request, info)
         count = request.batch_count * request.batch_size
         width, height = request.width or info.defaults.width, request.height or info.defaults.height
-        parts = self._references(self._parts(request, info))
+        profile = self._models.note(info).profile
+        parts = self._references(self._parts(request, profile, info))
         strict = self._settings.get("strict") if request.strict is None else request.strict
         seeds, variations = self._all_seeds(request, count)
         words = self._words.drawn(request, seeds)
@@ -124,7 +127,7 @@ class Resolver:
             template=words.template,
             negative_template=words.negative_template,
             emphasis=request.emphasis or self._settings.get("emphasis"),
-            clip_skip=request.clip_skip or self._clip_skip(info),
+            clip_skip=request.clip_skip or profile.get("clip_skip") or self._clip_skip(info),
             sampler=sampler.name,
             schedule=schedule.name,
             steps=request.steps or info.defaults.steps,
@@ -222,13 +225,30 @@ class Resolver:
             )
         return next((info for info in usable if complete(info, self._models)), usable[0])
 
+    def profile(self, info: ModelInfo, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What of a request's values can be remembered for a checkpoint, sampler and schedule by registry name.
+
+        Raises RequestError or CheckpointError for what the checkpoint cannot be used with.
+        """
+        found = checked_profile(values)
+        self._plan(parse_request({**found, "checkpoint": info.name}))
+        if "sampler" in found:
+            sampler, named = samplers.resolve(found["sampler"], self.samplers, self.schedules)
+            found["sampler"] = sampler.name
+            if named is not None:
+                found["schedule"] = named.name
+        if "schedule" in found:
+            found["schedule"] = schedules.resolve(found["schedule"], self.schedules).name
+        return found
+
     def _clip_skip(self, info: ModelInfo) -> int:
         """1 is the setting's way to say that nothing was chosen."""
         chosen = int(self._settings.get("clip_skip") or 1)
         return chosen if chosen > 1 else info.defaults.clip_skip
 
-    def _parts(self, request: GenerationRequest, info: ModelInfo) -> Separate[ModelInfo]:
-        vae, text_encoder = request.vae, request.text_encoder or "Automatic"
+    def _parts(self, request: GenerationRequest, profile: Mapping[str, Any], info: ModelInfo) -> Separate[ModelInfo]:
+        vae = profile.get(VAE) if request.vae is None else request.vae
+        text_encoder = request.text_encoder or profile.get(TEXT) or "Automatic"
         if vae is None:  # the setting is of the model that was chosen last: it gives way where it does not fit
             stored = self._settings.get("vae") or "Automatic"
             vae = stored if fits(info, stored, self._models) else "Automatic"

@@ -24,11 +24,17 @@ MIGRATIONS: Migrations = (
         )""",
         "CREATE INDEX jobs_by_state ON jobs (state, number)",
     ),
+    (
+        # taken, profile: services.model_notes.Note as JSON, good while size is the same
+        """CREATE TABLE model_notes (
+            path TEXT PRIMARY KEY, size INTEGER NOT NULL, taken TEXT NOT NULL, profile TEXT NOT NULL
+        ) WITHOUT ROWID""",
+    ),
 )
 
 
 class StateDatabase(Database):
-    """Tables settings, favourites, models and jobs; each service reads and writes its own."""
+    """Tables settings, favourites, models, model_notes and jobs; each service reads and writes its own."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, MIGRATIONS)

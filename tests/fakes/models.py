@@ -14,6 +14,7 @@ from modules.core.generation import GenerationPlan
 from modules.core.plugin import Registry
 from modules.core.sampling import Option, Sampler, Schedule
 from modules.prompting.dynamic import Wildcards
+from modules.services.model_notes import NOTHING, Note
 from modules.services.resolve import Resolver
 from modules.services.styles import Styles
 from modules.services.words import Words
@@ -95,6 +96,7 @@ class FakeModels:
 
     def __init__(self, *infos: ModelInfo) -> None:
         self.infos = infos or (STARTER, OTHER, LARGE)
+        self.notes: dict[str, Note] = {}
 
     def checkpoints(self) -> tuple[ModelInfo, ...]:
         return self.infos
@@ -116,6 +118,9 @@ class FakeModels:
 
     def needs(self, info: ModelInfo) -> tuple[Part, ...]:
         return PARTS
+
+    def note(self, info: ModelInfo) -> Note:
+        return self.notes.get(info.name, NOTHING)
 
     def hash_of(self, info: ModelInfo) -> str | None:
         return info.sha256
