@@ -198,6 +198,35 @@ def _told(name: str) -> InfotextField:
     return InfotextField(name=name, write=lambda made: None, read=only())
 
 
+MOST_MODULES = 8  # files beside the checkpoint that are read; no model has more than four
+
+
+def _module(number: int) -> InfotextField:
+    """Forge's fields of the files beside the checkpoint, VAE and text encoders in one list; which is which, their names
+    do not say. A VAE alone stands in its own field, as in AUTOMATIC1111."""
+
+    def write(made: Made) -> str | None:
+        named = dict(made.plan.model.separate.named)
+        modules = [named.pop("vae")] if "vae" in named and len(named) > 1 else []
+        modules += [file for name, file in named.items() if name != "vae"]
+        return modules[number - 1].name if number <= len(modules) else None
+
+    return InfotextField(
+        name=f"Module {number}", write=write, read=lambda text: {"text_encoder": (text,)} if text else None,
+        absent={"text_encoder": "Automatic"} if number == 1 else {},
+    )  # fmt: skip
+
+
+def _number_or_none(field_name: str, name: str) -> InfotextField:
+    """A number that only some models take."""
+
+    def write(made: Made) -> str | None:
+        value = getattr(made.plan, field_name)
+        return None if value is None else number(value)
+
+    return InfotextField(name=name, write=write, read=decimal(field_name))
+
+
 DDIM_LIKE = ("ddim", "ddim_cfgpp")  # samplers whose eta AUTOMATIC1111 names apart
 OTHER_OPTION = "Sampler option "  # how the name begins of an option that has no field
 
@@ -210,6 +239,8 @@ FIELDS: tuple[InfotextField, ...] = (
         absent={"schedule": "Automatic"},
     ),
     InfotextField(name="CFG scale", write=lambda made: number(made.plan.cfg_scale), read=decimal("cfg_scale")),
+    _number_or_none("distilled_cfg_scale", "Distilled CFG Scale"),
+    _number_or_none("shift", "Shift"),
     InfotextField(name="Seed", write=lambda made: made.seed, read=whole("seed")),
     InfotextField(name="Size", write=lambda made: f"{made.plan.width}x{made.plan.height}", read=_size),
     InfotextField(name="Model hash", write=lambda made: made.labels.model_hash, read=words("checkpoint")),
@@ -218,6 +249,7 @@ FIELDS: tuple[InfotextField, ...] = (
     InfotextField(
         name="VAE", write=lambda made: made.labels.vae, read=words("vae"), absent={"vae": "Automatic"}
     ),
+    *map(_module, range(1, MOST_MODULES + 1)),
     InfotextField(
         name="Variation seed", write=lambda made: next(iter(made.plan.variation_seeds), None),
         read=whole("variation_seed"), absent={"variation_seed": -1},
@@ -277,7 +309,8 @@ FIELDS: tuple[InfotextField, ...] = (
     InfotextField(name="Template", write=lambda made: made.plan.template, read=only()),
     InfotextField(name="Negative Template", write=lambda made: made.plan.negative_template, read=only()),
     # What other programs say of networks and of themselves: nothing that a form could take
-    *map(_told, ("Lora hashes", "TI hashes", "User", "App", "Backend", "Operations", "Pipeline", "Parser")),
+    *map(_told, ("Lora hashes", "TI hashes", "User", "App", "Backend", "Operations", "Pipeline", "Parser",
+           "Diffusion in Low Bits")),
     _told(ACTIVE),
     InfotextField(name="Version", write=lambda made: made.labels.version, read=only()),
 )  # fmt: skip
@@ -311,6 +344,8 @@ def request_values(fields: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str
             for name, value in found.items():
                 if name in options:
                     options[name] |= value
+                elif name == "text_encoder":  # of several fields
+                    said[name] = (*said.get(name, ()), *value)
                 else:
                     (weak if each.weak else said)[name] = value
     guidance = read_guidance(fields)

@@ -26,6 +26,7 @@ class Models(Protocol):
 
     def find(self, text: str) -> ModelInfo: ...
     def find_vae(self, text: str) -> ModelInfo: ...
+    def find_text_encoder(self, text: str) -> ModelInfo: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,7 @@ class Fitting:
                 except (RequestError, CheckpointError):
                     del values[name]
                     missed += [said[name]] if name in said else []
+        missed += self._modules(values, info.fields) + self._inputs(values, said)
         for name in tuple(values):
             try:
                 parse_request({name: values[name]})
@@ -115,6 +117,40 @@ class Fitting:
         if "guidance" in values:
             values["guidance"] = kept
         return missed
+
+    def _modules(self, values: dict[str, Any], fields: Mapping[str, str]) -> list[str]:
+        """Puts Forge's modules where they belong, and returns the names of fields that no file here is meant by."""
+        wanted = values.get("text_encoder", "Automatic")
+        if isinstance(wanted, str):
+            return []
+        encoders, missed = [], []
+        for text in wanted:
+            try:
+                encoders.append(self._model(self.models.find_text_encoder, text))
+                continue
+            except CheckpointError:
+                pass
+            try:
+                vae = self._model(self.models.find_vae, text)
+            except CheckpointError:
+                missed += [name for name, value in fields.items() if name.startswith("Module ") and value == text]
+            else:
+                values["vae"] = vae if values.get("vae", "Automatic") == "Automatic" else values["vae"]
+        values["text_encoder"] = tuple(encoders) or "Automatic"
+        return missed
+
+    def _inputs(self, values: dict[str, Any], said: Mapping[str, str]) -> list[str]:
+        """Leaves inputs that the checkpoint has, where it is here, and returns the others' names."""
+        try:
+            info = self.models.find(values["checkpoint"]) if "checkpoint" in values else None
+        except CheckpointError:
+            info = None
+        unknown = []
+        if info is None or info.defaults.distilled_cfg_scale is None:
+            unknown.append("distilled_cfg_scale")
+        if info is None or info.prediction != "flow":
+            unknown.append("shift")
+        return [said[name] for name in unknown if values.pop(name, None) is not None]
 
     def _names(self, info: Infotext) -> Mapping[str, Callable[[str], str]]:
         fields = info.fields

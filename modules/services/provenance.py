@@ -83,9 +83,8 @@ def _without_folders(plan: GenerationPlan, model_hash: str | None) -> Generation
     """The plan as it may leave this machine: model files by name and hash, not by where they lie."""
     sha256 = plan.checkpoint.sha256 or (model_hash if model_hash and len(model_hash) > HASH_DIGITS else None)
     checkpoint = replace(plan.checkpoint, path=Path(plan.checkpoint.path).name, sha256=sha256)
-    vae = plan.vae and replace(plan.vae, path=Path(plan.vae.path).name)
-    text = plan.text_encoder and replace(plan.text_encoder, path=Path(plan.text_encoder.path).name)
-    return replace(plan, checkpoint=checkpoint, vae=vae, text_encoder=text)
+    parts: dict[str, Any] = {name: replace(file, path=Path(file.path).name) for name, file in plan.model.separate.named}
+    return replace(plan, checkpoint=checkpoint, **parts)
 
 
 def picture_texts(

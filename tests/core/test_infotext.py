@@ -68,7 +68,8 @@ def test_a_text_from_elsewhere_is_taken_apart() -> None:
     assert form_values(info) == {
         "prompt": info.prompt, "negative_prompt": info.negative_prompt, "steps": 28, "seed": 77, "cfg_scale": 6.5,
         "width": 640, "height": 960, "sampler": "DPM++ 2M", "schedule": "Karras", "checkpoint": "abcdef0123",
-        "vae": "Automatic", "clip_skip": 1, "emphasis": "Original", "options": {}, "schedule_options": {},
+        "vae": "Automatic", "text_encoder": "Automatic", "clip_skip": 1, "emphasis": "Original", "options": {},
+        "schedule_options": {},
         "discard_penultimate": None, "noise_source": "NV",
             "variation_seed": -1, "variation_strength": 0.0, "seed_resize_width": 0, "seed_resize_height": 0, "ensd": 0,
             "tiling": False, "guidance": {},

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modules.core.generation import FileRef
 from modules.core.infotext import Infotext, form_values, lost_fields, read_infotext, write_infotext
 from modules.core.infotext_fields import FIELDS, InfotextLabels, request_values, split_sampler
 from tests.core.test_infotext import LABELS, plan
@@ -170,3 +172,21 @@ def test_a_gpus_noise_is_not_written_and_its_absence_means_cudas_numbers() -> No
     text = write_infotext(plan(noise_source="GPU"), LABELS, seed=1)
     assert "RNG" not in text
     assert form_values(read_infotext(text))["noise_source"] == "NV"
+
+
+def test_files_beside_the_checkpoint_and_a_flow_models_inputs_are_written_as_forge_does_and_read() -> None:
+    files = {name: FileRef(name=stem, path=f"/{stem}.safetensors") for name, stem in (
+        ("vae", "ae"), ("text_encoder", "clip_l"), ("text_encoder_2", "t5xxl, fp16"))}  # fmt: skip
+    made = plan(distilled_cfg_scale=3.5, shift=3.0, **files)
+    text = write_infotext(made, replace(LABELS, vae="ae.safetensors"), seed=1)
+    info = read_infotext(text)
+    assert [name for name in info.fields if name.startswith("Module")] == ["Module 1", "Module 2", "Module 3"]
+    assert "Distilled CFG Scale: 3.5, Shift: 3, Seed: 1" in text
+    assert 'VAE: ae.safetensors, Module 1: ae, Module 2: clip_l, Module 3: "t5xxl, fp16"' in text
+    values = form_values(info)
+    assert values["text_encoder"] == ("ae", "clip_l", "t5xxl, fp16")
+    assert (values["distilled_cfg_scale"], values["shift"], values["vae"]) == (3.5, 3.0, "ae.safetensors")
+    alone = read_infotext(write_infotext(plan(vae=files["vae"]), replace(LABELS, vae="ae.safetensors"), seed=1))
+    assert "Module 1" not in alone.fields
+    assert form_values(alone)["text_encoder"] == "Automatic"
+    assert lost_fields(info) == ()

@@ -12,6 +12,7 @@ from modules.core.checkpoint import ModelInfo
 from modules.core.errors import CheckpointMissing
 from modules.core.infotext import read_infotext
 from modules.services.fitting import Fitted, Fitting
+from tests.fakes.models import FLUX
 
 SHA = "abcdef0123" + "0" * 54
 
@@ -23,7 +24,12 @@ class Shelf:
     supported: bool = True
 
     def find(self, text: str) -> ModelInfo:
+        if text in ("flux1-dev", "f1f1f1f1f1"):
+            return FLUX
         return self._found(text, "folder/v1-5", ("v1-5", "abcdef0123"))
+
+    def find_text_encoder(self, text: str) -> ModelInfo:
+        return self._found(text, f"sub/{text}", ("clip_l", "t5xxl_fp16"))
 
     def find_vae(self, text: str) -> ModelInfo:
         return self._found(text, "mse", ("mse.pt", "mse"))
@@ -52,6 +58,7 @@ def test_names_become_those_of_this_installation() -> None:
     assert found.values == {
         "prompt": "a cat", "negative_prompt": "", "steps": 20, "sampler": "dpmpp_2m", "schedule": "karras",
         "cfg_scale": 7.0, "seed": 5, "width": 512, "height": 768, "checkpoint": "folder/v1-5", "vae": "mse",
+        "text_encoder": "Automatic",
         "clip_skip": 2, "emphasis": "Original", "options": {}, "schedule_options": {}, "discard_penultimate": None,
         "noise_source": "NV",
             "variation_seed": -1, "variation_strength": 0.0, "seed_resize_width": 0, "seed_resize_height": 0, "ensd": 0,
@@ -125,3 +132,25 @@ def test_options_are_taken_where_sampler_and_schedule_have_them() -> None:
     assert found.values["options"] == {"eta": 0.5}
     assert found.values["schedule_options"] == {"rho": 5.0}
     assert {each.name for each in found.missed} == {"s_churn", "s_noise", "alpha"}
+
+
+FORGE = ("Steps: 20, Sampler: Euler, Schedule type: Simple, CFG scale: 1, Distilled CFG Scale: 3.5, Shift: 1.15, "
+         "Seed: 1, Size: 896x1152, Model hash: f1f1f1f1f1, Model: flux1-dev, Module 1: mse, Module 2: clip_l, "
+         "Module 3: t5xxl_fp16, Version: f2.0.1v1.10.1")  # fmt: skip
+
+
+def test_forges_modules_go_where_they_belong_and_a_flow_models_inputs_are_taken() -> None:
+    found = fit(FORGE)
+    assert found.missed == ()
+    assert found.values["vae"] == "mse"
+    assert found.values["text_encoder"] == ("sub/clip_l", "sub/t5xxl_fp16")
+    assert (found.values["distilled_cfg_scale"], found.values["shift"]) == (3.5, 1.15)
+    lost = fit(FORGE.replace("clip_l", "clip_x"))
+    assert lost.values["text_encoder"] == ("sub/t5xxl_fp16",)
+    assert [(each.name, each.value) for each in lost.missed] == [("Module 2", "clip_x")]
+
+
+def test_inputs_that_the_model_here_has_not_are_told_of() -> None:
+    found = fit(GOOD + ", Distilled CFG Scale: 3.5, Shift: 3")
+    assert [each.name for each in found.missed] == ["Distilled CFG Scale", "Shift"]
+    assert "shift" not in found.values
