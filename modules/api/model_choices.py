@@ -9,8 +9,11 @@ from fastapi import APIRouter, Body, Query
 
 from modules.api.models import checkpoint_json
 from modules.core.checkpoint import ModelInfo
+from modules.core.flow import unfit
+from modules.core.plugin import Registry
+from modules.core.sampling import Sampler, Schedule
 from modules.services.model_notes import Taken
-from modules.services.parts import Place, places
+from modules.services.parts import KINDS, Place, places
 
 if TYPE_CHECKING:
     from modules.app import App
@@ -20,7 +23,7 @@ Word = Annotated[str, Body(max_length=40)]
 
 
 def model_choices_router(app: App) -> APIRouter:
-    """GET /models/families, /models/parts; POST /models/take, /models/profile.
+    """GET /models/families, /models/parts, /models/sampling; POST /models/take, /models/profile.
 
     A checkpoint is named as in a request. What cannot be is answered as an error that names the field.
     """
@@ -39,6 +42,22 @@ def model_choices_router(app: App) -> APIRouter:
     def parts(checkpoint: Annotated[str, Query(max_length=1000)]) -> dict[str, Any]:
         info = app.catalog.find(checkpoint)
         return {"checkpoint": info.name, "parts": [_part(place) for place in places(info, app.catalog)]}
+
+    @routes.get("/models/sampling")
+    def sampling(checkpoint: Annotated[str, Query(max_length=1000)]) -> dict[str, Any]:
+        """Samplers and schedules in the order of the lists; fits: whether they go with the checkpoint."""
+        flows = app.catalog.find(checkpoint).prediction == "flow"
+        kinds: dict[str, Registry[Sampler] | Registry[Schedule]] = {
+            "samplers": app.resolver.samplers, "schedules": app.resolver.schedules,
+        }  # fmt: skip
+        wrong = {what: unfit(registry.values()) if flows else frozenset() for what, registry in kinds.items()}
+        return {
+            what: [
+                {"name": kind.name, "label": kind.label, "fits": kind.name not in wrong[what]}
+                for kind in registry.values()
+            ]
+            for what, registry in kinds.items()
+        }
 
     @routes.post("/models/take")
     def take(
@@ -63,6 +82,7 @@ def _part(place: Place) -> dict[str, Any]:
         **asdict(place.part),
         "field": place.field,
         "label": place.label,
+        "kind_label": KINDS.get(place.part.kind, place.part.kind),
         "own": place.own,
         "missing": place.missing,
         "automatic": place.automatic.name if place.automatic else None,

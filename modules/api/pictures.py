@@ -81,7 +81,10 @@ def pictures_router(app: App, labels: Labels) -> APIRouter:
 REUSED = (
     "sampler", "schedule", "cfg_scale", "clip_skip", "options", "schedule_options", "discard_penultimate", "emphasis",
     "noise_source", "ensd", "variation_strength", "seed_resize", "tiling", "guidance",
+    "distilled_cfg_scale", "shift",
 )  # fmt: skip
+
+TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 
 
 def record_json(record: PictureRecord, labels: Labels) -> dict[str, Any]:
@@ -94,6 +97,8 @@ def record_json(record: PictureRecord, labels: Labels) -> dict[str, Any]:
         "variation_seeds": [str(seed) for seed in plan.get("variation_seeds", ())],
         **labels.of(plan.get("sampler") or record.sampler, plan.get("schedule") or ""),
         "checkpoint_name": (plan.get("checkpoint") or {}).get("name"),
+        "vae_name": (plan.get("vae") or {}).get("name"),
+        "text_encoder_names": [plan[name]["name"] for name in TEXT_ENCODERS if plan.get(name)],
     }
     return values
 

@@ -8,7 +8,7 @@ where the pictures are the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,11 @@ def rescales(sampler: Sampler, options: Mapping[str, float]) -> bool:
     if sampler.flow:
         return sampler.flow == "rescaled"
     return not sampler.deterministic or options.get("eta", 0) > 0 or options.get("s_churn", 0) > 0
+
+
+def unfit(kinds: Iterable[Sampler] | Iterable[Schedule]) -> frozenset[str]:
+    """The names of those that make no sense for a flow model."""
+    return frozenset(kind.name for kind in kinds if kind.flow in ("never", False))
 
 
 def check_flow(sampler: Sampler, schedule: Schedule) -> None:

@@ -8,9 +8,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from modules import samplers, schedules
+from modules.core.flow import unfit
 from modules.core.sampling import Optioned
 from modules.ui.assets import STATIC, STYLES, static_version
-from modules.ui.defaults import EXAMPLES, EXAMPLES_GENERAL, FIELDS, STARTER_TITLE, form_values, is_starter
+from modules.ui.defaults import EXAMPLES, EXAMPLES_GENERAL, FIELDS, STARTER_TITLE, form_values, is_starter, model_facts
 from modules.ui.document import first_paint
 from modules.ui.guidance_kinds import described_guidance
 from modules.ui.texts import Texts, languages, texts_for
@@ -68,7 +69,12 @@ def boot_values(app: App, texts: Texts, *, login: bool, folder: str) -> Mapping[
         },
         "guidance": described_guidance(texts),
         "schedules": {kind.name: _options(kind) for kind in schedules.registry().values()},
+        "unfit": {  # for flow models
+            "sampler": sorted(unfit(samplers.registry().values())),
+            "schedule": sorted(unfit(schedules.registry().values())),
+        },
         "checkpoints": [each.name for each in usable],
+        "models": {each.name: model_facts(app, each) for each in usable},
         "starter": [each.name for each in usable if is_starter(each)],
         "starter_title": STARTER_TITLE,
         "examples": EXAMPLES,

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from modules.core.checkpoint import Defaults, ModelInfo
+from modules.core.plugin import Registry
+from modules.core.sampling import Sampler, Schedule
 
 if TYPE_CHECKING:
     from modules.app import App
 
+AUTOMATIC, NONE = "Automatic", "None"
 STARTER_TITLE = "Inferenz starter"  # how the title in the starter's metadata begins, whatever its file is called
 
 # The form's fields in the order in which the browser is handed their values.
 FIELDS = (
     "checkpoint", "vae", "clip_skip", "prompt", "negative_prompt", "sampler", "schedule", "steps", "width", "height",
     "cfg_scale", "batch_count", "batch_size", "seed", "styles", "sampler_options", "variation_seed",
-    "variation_strength", "seed_resize_width", "seed_resize_height", "tiling", "guidance",
+    "variation_strength", "seed_resize_width", "seed_resize_height", "tiling", "guidance", "text_encoder",
+    "distilled_cfg_scale", "shift",
 )  # fmt: skip
 
 # What the starter draws best, and what any Stable Diffusion 1 checkpoint draws.
@@ -37,22 +43,19 @@ def selected(app: App) -> ModelInfo | None:
 
 
 def form_values(app: App) -> dict[str, Any]:
-    """The form's first values: what the settings say, else the checkpoint's own defaults."""
+    """The form's first values: what is remembered for the checkpoint, what the settings say, else its own defaults."""
     info = selected(app)
-    wants = info.defaults if info else Defaults()
-    vae, clip_skip = app.settings.get("vae"), app.settings.get("clip_skip")
+    clip_skip = app.settings.get("clip_skip")
+    wants = wishes(app, info) if info else _wishes(Defaults(), {})
+    vae = wants["vae"] if wants["vae"] != AUTOMATIC or not info else app.settings.get("vae")
+    if info and clip_skip > 1 and "clip_skip" not in app.catalog.note(info).profile:
+        wants["clip_skip"] = clip_skip
     return {
         "checkpoint": info.name if info else None,
-        "vae": vae if vae in dict(vae_choices(app)).values() else "Automatic",
-        "clip_skip": clip_skip if clip_skip > 1 else wants.clip_skip,
         "prompt": "",
         "negative_prompt": "",
-        "sampler": wants.sampler,
-        "schedule": wants.schedule,
-        "steps": wants.steps,
-        "width": wants.width,
-        "height": wants.height,
-        "cfg_scale": wants.cfg_scale,
+        **wants,
+        "vae": vae if vae == NONE or vae in {each.name for each in app.catalog.vaes()} else AUTOMATIC,
         "batch_count": app.settings.get("default_batch_count"),
         "batch_size": app.settings.get("default_batch_size"),
         "seed": "-1",
@@ -67,9 +70,51 @@ def form_values(app: App) -> dict[str, Any]:
     }
 
 
+def wishes(app: App, info: ModelInfo) -> dict[str, Any]:
+    """What the form holds for a checkpoint where nobody chose: its defaults, over them what is remembered for it."""
+    return _wishes(info.defaults, app.catalog.note(info).profile)
+
+
+def _wishes(wants: Defaults, profile: Mapping[str, Any]) -> dict[str, Any]:
+    encoders = profile.get("text_encoder", [])
+    return {
+        "sampler": wants.sampler,
+        "schedule": wants.schedule,
+        "steps": wants.steps,
+        "width": wants.width,
+        "height": wants.height,
+        "cfg_scale": wants.cfg_scale,
+        "distilled_cfg_scale": wants.distilled_cfg_scale or 0,
+        "shift": wants.shift or 0,  # 0: the model's own rule
+        "clip_skip": wants.clip_skip,
+        "vae": profile.get("vae", AUTOMATIC),
+        "text_encoder": as_json([encoders] if isinstance(encoders, str) else list(encoders)),
+    }
+
+
+def as_json(names: list[str]) -> str:
+    """A list as the browser writes it, so that the two can be compared. Automatic is no name of a file."""
+    kept = [name for name in names if name != AUTOMATIC]
+    return json.dumps(kept, separators=(",", ":"), ensure_ascii=False)
+
+
 def is_starter(info: ModelInfo) -> bool:
     """Whether this is the starter or a copy of it, by what the file says of itself."""
     return info.metadata.get("modelspec.title", "").startswith(STARTER_TITLE)
+
+
+def flow_model(app: App, name: str | None) -> bool:
+    """Whether the checkpoint of this name is a flow model."""
+    return any(info.name == name and info.prediction == "flow" for info in app.catalog.checkpoints())
+
+
+def model_facts(app: App, info: ModelInfo) -> dict[str, Any]:
+    """What the form goes by when this checkpoint is chosen. wishes: the form's field -> value."""
+    flows = info.prediction == "flow"
+    return {
+        "flow": flows, "distilled": info.defaults.distilled_cfg_scale is not None, "wishes": wishes(app, info),
+        "profile": bool(app.catalog.note(info).profile),
+    }  # fmt: skip
 
 
 def checkpoint_choices(app: App) -> list[tuple[str, str]]:
@@ -77,7 +122,8 @@ def checkpoint_choices(app: App) -> list[tuple[str, str]]:
     return [(info.name, info.name) for info in app.catalog.checkpoints() if info.supported]
 
 
-def vae_choices(app: App, *, automatic: str = "Automatic") -> list[tuple[str, str]]:
-    """(shown, name) of the VAEs, after AUTOMATIC1111's Automatic and None. automatic: how the first is shown."""
-    names = ("None", *(info.name for info in app.catalog.vaes()))
-    return [(automatic, "Automatic"), *((name, name) for name in names)]
+def sampling_choices(
+    kinds: Registry[Sampler] | Registry[Schedule], unfit: frozenset[str], mark: str
+) -> list[tuple[str, str]]:
+    """(shown, name) of samplers or schedules. mark: stands behind those that do not go with the chosen model."""
+    return [(f"{kind.label} ({mark})" if kind.name in unfit else kind.label, kind.name) for kind in kinds.values()]

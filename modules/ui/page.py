@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import html
-from functools import partial
 from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from modules import __version__
 from modules.ui.assets import STYLES, static_version
-from modules.ui.defaults import checkpoint_choices, form_values, vae_choices
+from modules.ui.defaults import checkpoint_choices, form_values
 from modules.ui.markup import block
 from modules.ui.shell import Shell, all_tabs
 from modules.ui.texts import Texts
@@ -34,21 +33,27 @@ def build_page(app: App, texts: Texts) -> gr.Blocks:
 
 def _top(app: App, texts: Texts, page: gr.Blocks) -> Shell:
     values = form_values(app)
-    vaes = partial(vae_choices, app, automatic=texts("vae.automatic"))
     with gr.Row(elem_id="inf-top"):
         block('<div class="brand"><i></i>Inferenz</div>', elem_id="inf-brand")
         checkpoint = gr.Dropdown(
             checkpoint_choices(app), value=values["checkpoint"], label=texts("checkpoint"), elem_id="checkpoint"
         )
-        vae = gr.Dropdown(vaes(), value=values["vae"], label=texts("vae"), elem_id="vae")
+        block('<div id="parts-choice"></div>', elem_id="parts-place")
         clip_skip = gr.Number(
             values["clip_skip"], label=texts("clip_skip"), minimum=1, maximum=12, precision=0, elem_id="clip-skip"
         )
-        block('<div id="inf-tools"></div>')
+        block('<div id="inf-tools"></div>', elem_id="tools-place")
+        block('<div id="parts-note" role="status"></div>', elem_id="parts-note-place")
+        # A name, and a JSON list of names: static/parts.js shows both as one choice
+        vae = gr.Textbox(values["vae"], elem_id="vae", elem_classes="bridge", label=texts("vae"))
+        text_encoder = gr.Textbox(
+            values["text_encoder"], elem_id="text-encoder", elem_classes="bridge", label=texts("text_encoder")
+        )
     # gr.update and no new component: while a handler makes one, another language's page may be under construction.
     checkpoint.focus(lambda: gr.update(choices=checkpoint_choices(app)), None, checkpoint, show_progress="hidden")
-    vae.focus(lambda: gr.update(choices=vaes()), None, vae, show_progress="hidden")
-    return Shell(app=app, texts=texts, page=page, checkpoint=checkpoint, vae=vae, clip_skip=clip_skip)
+    return Shell(
+        app=app, texts=texts, page=page, checkpoint=checkpoint, vae=vae, text_encoder=text_encoder, clip_skip=clip_skip
+    )
 
 
 def _foot(texts: Texts) -> str:

@@ -26,13 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Shell:
-    """The page around the tabs. checkpoint, vae, clip_skip: the components on top; page: the Blocks being built."""
+    """The page around the tabs. checkpoint, vae, text_encoder, clip_skip: the components on
+    top, the two in between kept by static/parts.js; page: the Blocks being built."""
 
     app: App
     texts: Texts
     page: gr.Blocks
     checkpoint: gr.Dropdown
-    vae: gr.Dropdown
+    vae: gr.Textbox
+    text_encoder: gr.Textbox
     clip_skip: gr.Number
 
 

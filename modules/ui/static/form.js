@@ -15,7 +15,7 @@ const names = boot.fields; // in the order in which Gradio hands over the values
 let values = { ...boot.values };
 let pending = null;
 let restored = false;
-const ADOPTED = ["width", "height", "steps", "cfg_scale", "sampler", "schedule", "clip_skip"]; // what checkpoints have wishes for
+const SIZE = ["width", "height"];
 
 export const current = () => ({ ...values });
 const named = (list) => Object.fromEntries(names.map((name, index) => [name, list[index]]));
@@ -23,12 +23,12 @@ const named = (list) => Object.fromEntries(names.map((name, index) => [name, lis
 // Gradio calls these with its components' values in the order of `names`.
 export function keep(list) {
   const next = named(list);
-  const before = values.checkpoint;
   values = next;
   if (!restored) return;
-  if (boot.remember_form) localStorage.setItem(KEY, JSON.stringify(values));
-  if (next.checkpoint !== before) {
-    adopt(before, next.checkpoint);
+  if (boot.remember_form) localStorage.setItem(KEY, JSON.stringify({ ...values, wishes: own() }));
+  if (next.checkpoint !== followed) {
+    clearTimeout(settling);
+    settling = setTimeout(follow, 200);
     store();
   }
   bus.dispatchEvent(new CustomEvent("form"));
@@ -53,7 +53,13 @@ export function merge(list) {
   opening = false;
   const now = { ...named(list), ...wanted };
   values = now;
-  setTimeout(() => inputs().forEach(note), 150);
+  if (now.checkpoint && now.checkpoint !== followed) {
+    given = new Set(Object.keys(wanted));
+    clearTimeout(settling);
+    settling = setTimeout(follow, 200);
+    store();
+  }
+  setTimeout(() => numbers().forEach(note), 150);
   markAspect();
   bus.dispatchEvent(new CustomEvent("form"));
   return names.map((name) => now[name]);
@@ -67,6 +73,7 @@ export function fill(wanted) {
     usable().then(() => boot.checkpoints.includes(checkpoint) && fill({ checkpoint }), () => {});
   }
   if (wanted.guidance && typeof wanted.guidance !== "string") wanted = { ...wanted, guidance: guided(wanted.guidance) };
+  if (wanted.text_encoder && !String(wanted.text_encoder).startsWith("[")) wanted = { ...wanted, text_encoder: JSON.stringify([wanted.text_encoder].flat().filter((name) => name !== "Automatic")) };
   if (wanted.options || wanted.schedule_options) wanted = { ...wanted, sampler_options: packed(wanted, wanted) };
   if ("prompt" in wanted && !("styles" in wanted)) wanted = { ...wanted, styles: "[]" }; // theirs are in the text
   const known = Object.fromEntries(Object.entries(wanted).filter(([name, value]) => names.includes(name) && value !== undefined && value !== null));
@@ -81,17 +88,28 @@ function press(tries) {
   if (tries > 0) setTimeout(() => press(tries - 1), 120);
 }
 
-// What a field holds when nobody chose: the checkpoint's own wish, else what the page opened with.
-let own = {};
-const usual = (name) => own[name] ?? boot.values[name];
+// What a field holds when nobody chose: the checkpoint's own wish or what is remembered for it, else what the page opened with.
+const own = () => boot.models[followed]?.wishes ?? {};
+const usual = (name) => own()[name] ?? boot.values[name];
 
 export const changed = (name) => String(values[name]) !== String(usual(name));
+export const facts = (name = values.checkpoint) => boot.models[name] ?? {};
+
+// What the page knows of a checkpoint, as modules/ui/defaults.py has it for those that were there when the page was made.
+function described({ defaults, prediction, profile }) {
+  const encoders = [profile.text_encoder ?? []].flat().filter((name) => name !== "Automatic");
+  const { width, height, steps, cfg_scale, sampler, schedule, clip_skip } = defaults;
+  const wishes = { width, height, steps, cfg_scale, sampler, schedule, clip_skip, distilled_cfg_scale: defaults.distilled_cfg_scale ?? 0, shift: defaults.shift ?? 0, vae: profile.vae ?? "Automatic", text_encoder: JSON.stringify(encoders) };
+  return { flow: prediction === "flow", distilled: defaults.distilled_cfg_scale !== null, profile: Object.keys(profile).length > 0, wishes };
+}
 
 // The checkpoints that can be loaded now; the page learns of those that came after it.
-async function usable() {
+export async function usable() {
   const models = (await api("models")).checkpoints.filter((model) => model.supported);
   boot.checkpoints = models.map((model) => model.name);
+  boot.models = Object.fromEntries(models.map((model) => [model.name, described(model)]));
   boot.starter = models.filter((model) => model.metadata["modelspec.title"]?.startsWith(boot.starter_title)).map((model) => model.name);
+  bus.dispatchEvent(new CustomEvent("form")); // what was learnt may change what is offered
   return models;
 }
 
@@ -110,29 +128,65 @@ function store() {
   }, 300);
 }
 
-// A field that still holds what the old checkpoint wanted takes what the new one wants; anything chosen stays.
-async function adopt(before, after) {
-  const models = await usable().catch(() => []);
-  bus.dispatchEvent(new CustomEvent("form")); // what was learnt may change what is offered
-  const of = (name) => models.find((model) => model.name === name)?.defaults;
-  const [old, now] = [of(before) ?? boot.values, of(after)];
+// Gradio hands over values while it takes new ones, so a choice is followed when it has settled, and before anything is made.
+let followed = boot.values.checkpoint; // whose wishes the form holds
+let given = new Set(); // fields that were filled together with the checkpoint: a picture's own, say
+let settling = 0;
+let following = Promise.resolve();
+
+function follow() {
+  clearTimeout(settling);
+  const { checkpoint } = values;
+  if (checkpoint && checkpoint !== followed) {
+    const [before, named] = [boot.models[followed]?.wishes ?? boot.values, given];
+    followed = checkpoint;
+    given = new Set();
+    following = adopt(before, checkpoint, named);
+  }
+  return following;
+}
+
+// A field that still holds what the old checkpoint wanted takes what the new one wants; anything chosen stays. Width and
+// height are one choice; an aspect ratio that was chosen is taken at the new checkpoint's size.
+async function adopt(old, after, filled) {
+  await usable().catch(() => []);
+  const now = boot.models[after]?.wishes;
   if (!now) return;
-  own = Object.fromEntries(ADOPTED.filter((name) => name in now).map((name) => [name, now[name]]));
+  const untouched = (name) => !filled.has(name) && String(values[name]) === String(old[name]);
   const wanted = {};
-  for (const name of ADOPTED) {
-    if (name in now && String(values[name]) === String(old[name]) && values[name] !== now[name]) wanted[name] = now[name];
+  for (const name of Object.keys(now)) {
+    const free = SIZE.includes(name) ? SIZE.every(untouched) : untouched(name);
+    if (free && String(values[name]) !== String(now[name])) wanted[name] = now[name];
+  }
+  const [area, native] = [values.width * values.height, old.width * old.height];
+  if (!SIZE.every(untouched) && !SIZE.some((name) => filled.has(name)) && Math.abs(area / native - 1) < 0.04) {
+    Object.assign(wanted, shaped(values.width / values.height, now.width * now.height));
   }
   if (Object.keys(wanted).length) fill(wanted);
+  bus.dispatchEvent(new CustomEvent("form"));
+}
+
+// What a profile remembers, and a request takes of the inputs that only some models have.
+export function inputs() {
+  const { flow, distilled } = facts();
+  const encoders = JSON.parse(values.text_encoder || "[]");
+  return {
+    text_encoder: encoders.length ? encoders : "Automatic",
+    distilled_cfg_scale: distilled ? values.distilled_cfg_scale : null,
+    shift: flow && Number(values.shift) > 0 ? values.shift : null, // 0: the model's own rule
+  };
 }
 
 const seedOf = (value) => String(value ?? "").trim() || "-1";
 
 export async function generate(list) {
   if (list) keep(list);
-  const wrong = inputs().find((input) => note(input)) ?? document.querySelector("#t2i-controls .option input[aria-invalid]");
+  await follow();
+  values = { ...values, ...pending };
+  const wrong = numbers().find((input) => note(input)) ?? document.querySelector("#t2i-controls .option input[aria-invalid]");
   if (wrong) return reveal(wrong);
   const { sampler_options: _, ...plain } = values;
-  const request = { ...plain, ...applicable(), guidance: guiding(), styles: chosen(), seed: seedOf(values.seed), variation_seed: seedOf(values.variation_seed) };
+  const request = { ...plain, ...inputs(), ...applicable(), guidance: guiding(), styles: chosen(), seed: seedOf(values.seed), variation_seed: seedOf(values.variation_seed) };
   bus.dispatchEvent(new CustomEvent("submitting"));
   try {
     const view = await api("jobs", request);
@@ -149,7 +203,7 @@ export function reuse(record, only = null) {
   const seed = record.seed === null ? null : String(record.seed); // other programs' pictures may not say
   const all = {
     prompt: record.prompt, negative_prompt: record.negative_prompt, sampler: plan.sampler, schedule: plan.schedule, steps: record.steps,
-    width: record.width, height: record.height, cfg_scale: plan.cfg_scale, clip_skip: plan.clip_skip, seed, checkpoint: plan.checkpoint_name, options: plan.options ?? {}, schedule_options: plan.schedule_options, discard_penultimate: plan.discard_penultimate, emphasis: plan.emphasis, noise_source: plan.noise_source, ensd: plan.ensd, guidance: plan.guidance ?? {},
+    width: record.width, height: record.height, cfg_scale: plan.cfg_scale, distilled_cfg_scale: plan.distilled_cfg_scale, shift: plan.shift ?? 0, vae: plan.vae_name ?? "Automatic", text_encoder: plan.text_encoder_names ?? [], clip_skip: plan.clip_skip, seed, checkpoint: plan.checkpoint_name, options: plan.options ?? {}, schedule_options: plan.schedule_options, discard_penultimate: plan.discard_penultimate, emphasis: plan.emphasis, noise_source: plan.noise_source, ensd: plan.ensd, guidance: plan.guidance ?? {},
     variation_seed: plan.variation_seeds?.[0] ?? "-1", variation_strength: plan.variation_strength, tiling: plan.tiling,
     seed_resize_width: plan.seed_resize?.[0] ?? 0, seed_resize_height: plan.seed_resize?.[1] ?? 0,
   };
@@ -203,10 +257,14 @@ const ratio = (text) => text.split(":").map(Number);
 
 export function aspect(text) {
   const [w, v] = ratio(text);
-  const area = boot.values.width * boot.values.height;
-  const defaults = values.width * values.height > area * 1.7 || values.width * values.height < area / 1.7 ? values.width * values.height : area;
-  const side = (share) => Math.max(64, Math.round(Math.sqrt(defaults * share) / 8) * 8);
-  fill({ width: side(w / v), height: side(v / w) });
+  const area = usual("width") * usual("height");
+  const chosen = values.width * values.height;
+  fill(shaped(w / v, chosen > area * 1.7 || chosen < area / 1.7 ? chosen : area));
+}
+
+function shaped(share, area) {
+  const side = (part) => Math.max(64, Math.round(Math.sqrt(area * part) / 8) * 8);
+  return { width: side(share), height: side(1 / share) };
 }
 
 function markAspect() {
@@ -221,7 +279,7 @@ export const swap = () => fill({ width: values.height, height: values.width });
 
 // --- numbers: out of range is said at once and never corrected, a double click resets ---------------------------------------------------------
 const NUMBERS = ["#t2i-controls input[type=number]", "#clip-skip input", "#seed :is(input, textarea)", "#variation-seed :is(input, textarea)"].join();
-const inputs = () => [...document.querySelectorAll(NUMBERS)];
+const numbers = () => [...document.querySelectorAll(NUMBERS)];
 const check = ({ target }) => target.matches?.(NUMBERS) && note(target);
 
 // Gradio puts a number into its range when it is left: what was typed stays, with the sentence below it.
@@ -288,8 +346,10 @@ export function start() {
   mount("#form-bridge", () => {
     if (restored) return;
     if (!boot.remember_form) localStorage.removeItem(KEY);
-    const saved = JSON.parse(localStorage.getItem(KEY) ?? "{}");
-    delete saved.checkpoint; // the setting says it
+    const { wishes = {}, checkpoint: _, ...saved } = JSON.parse(localStorage.getItem(KEY) ?? "{}"); // the setting says which
+    const kept = (name) => String(saved[name]) !== String(wishes[name]);
+    // What nobody had chosen is now what the checkpoint of now wants, which may be another than then
+    for (const name of Object.keys(wishes)) if (SIZE.includes(name) ? !SIZE.some(kept) : !kept(name)) delete saved[name];
     restored = true;
     fill({ ...boot.values, ...saved });
     countAll();
@@ -299,7 +359,7 @@ export function start() {
     element.addEventListener("click", (event) => {
       const chip = event.target.closest("button");
       if (chip?.dataset.aspect) aspect(chip.dataset.aspect);
-      else if (chip) swap();
+      else if (chip?.id === "swap") swap();
     });
     markAspect();
   });

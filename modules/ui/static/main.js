@@ -10,6 +10,7 @@ import * as live from "./live.js";
 import * as models from "./models.js";
 import * as options from "./options.js";
 import * as guidance from "./guidance.js";
+import * as parts from "./parts.js";
 import * as paste from "./paste.js";
 import * as pnginfo from "./pnginfo.js";
 import * as preferences from "./preferences.js";
@@ -20,6 +21,7 @@ import * as shell from "./shell.js";
 import * as strip from "./strip.js";
 import * as styles from "./styles.js";
 import * as tabs from "./tabs.js";
+import * as wishes from "./wishes.js";
 import { boot, url } from "./live.js";
 import { complain } from "./toast.js";
 
@@ -34,7 +36,7 @@ fetch(url("static/icons.svg")).then((answer) => answer.text()).then((text) => {
 // What Gradio's events call by name.
 window.inferenz = { keep: form.keep, merge: form.merge, generate: form.generate, interrupt: canvas.interrupt, skip: canvas.skip, fill: form.fill };
 
-for (const part of [form, styles, promptView, options, guidance, sections, canvas, strip, how, gallery, galleryViewer, paste, pnginfo, models, settings, keys, shell, preferences, tabs, live]) part.start();
+for (const part of [form, parts, wishes, styles, promptView, options, guidance, sections, canvas, strip, how, gallery, galleryViewer, paste, pnginfo, models, settings, keys, shell, preferences, tabs, live]) part.start();
 
 // What the start of the server could not do, such as indexing new pictures on a full disk.
 if (boot.trouble) complain({ message: boot.trouble });

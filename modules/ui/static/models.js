@@ -3,11 +3,16 @@
 import { api, boot, bus, number, t } from "./live.js";
 import { button, h, icon, mount } from "./dom.js";
 import { current, fill } from "./form.js";
+import { inWords, predictionName, takeForm } from "./model-take.js";
 import { markdown } from "./markdown.js";
+import { chooseFile } from "./parts.js";
 import { change } from "./preferences.js";
 import { onVisible, showTab } from "./tabs.js";
 import { complain, toast } from "./toast.js";
 
+const KINDS = ["checkpoints", "vaes", "text_encoders"];
+const USE = { checkpoints: "models.use", vaes: "models.use.vae", text_encoders: "models.use.text_encoder" };
+const FIELD = { checkpoints: "checkpoint", vaes: "vae", text_encoders: "text_encoder" };
 const EVERY = 3_000; // ms between two looks while the tab is open
 const state = { kind: "checkpoints", query: "", listing: null, loaded: [], error: null };
 const cards = new Map(); // name -> text of its card
@@ -16,10 +21,12 @@ const told = new Set(); // conversions whose end was told
 let parts = null;
 let timer = 0;
 let drawn = "";
+let taking = ""; // name of the checkpoint that is being taken as something else
+let fresh = false;
 
 function build(element) {
   const search = h("input", { type: "search", placeholder: t("models.search"), "aria-label": t("models.search"), maxlength: 200, autocomplete: "off", spellcheck: "false", oninput: () => { state.query = search.value; draw(); } });
-  const kinds = h("div", { class: "segments", role: "group", "aria-label": t("gallery.show") }, ["checkpoints", "vaes"].map((kind) =>
+  const kinds = h("div", { class: "segments", role: "group", "aria-label": t("gallery.show") }, KINDS.map((kind) =>
     h("button", { type: "button", "data-kind": kind, onclick: () => { state.kind = kind; draw(); } }, h("span", {}, t(`models.${kind}`)), h("b", { class: "badge" }))));
   const unload = button(t("models.unload"), "cpu", free, { class: "tool lined", id: "unload", title: t("models.unload.title") });
   const refresh = button(t("models.refresh"), "refresh-cw", lookAgain, { class: "tool lined", id: "refresh-models" });
@@ -48,7 +55,7 @@ async function lookAgain() {
   await look("library/refresh", {});
   parts.refresh.classList.remove("busy");
   if (state.error) complain(state.error);
-  else toast(t("models.refreshed", { count: number(state.listing.checkpoints.length + state.listing.vaes.length) }));
+  else toast(t("models.refreshed", { count: number(KINDS.reduce((sum, kind) => sum + state.listing[kind].length, 0)) }));
 }
 
 async function free() {
@@ -81,8 +88,9 @@ function draw() {
   }
   parts.unload.hidden = !state.loaded.length;
   // The list is asked for every few seconds: without a change nothing is touched, least of all what has the focus.
-  const key = JSON.stringify([state.kind, state.query, state.listing, state.loaded, current().checkpoint, current().vae, [...unfolded], cards.size]);
-  if (key === drawn) return;
+  const key = JSON.stringify([state.kind, state.query, state.listing, state.loaded, current().checkpoint, current().vae, current().text_encoder, [...unfolded], cards.size, taking]);
+  if (key === drawn || (taking && parts.list.querySelector(".take-form") && !fresh)) return; // what is being chosen stays
+  fresh = false;
   drawn = key;
   const models = found();
   const at = document.activeElement?.closest?.("[data-act]")?.dataset.act;
@@ -94,7 +102,7 @@ function draw() {
 
 function nothing() {
   if (state.query) return message("search", t("models.none.found"), "", button(t("gallery.clear_search"), "x", () => { parts.search.value = state.query = ""; draw(); }));
-  return message(state.kind === "vaes" ? "layers" : "box", t(`models.none.${state.kind}`), t(`models.none.${state.kind}.text`));
+  return message(state.kind === "checkpoints" ? "box" : "layers", t(`models.none.${state.kind}`), t(`models.none.${state.kind}.text`));
 }
 
 const message = (name, title, text, action) =>
@@ -102,18 +110,18 @@ const message = (name, title, text, action) =>
 
 const size = (bytes) => (bytes >= 2 ** 30 ? `${number(bytes / 2 ** 30, 2)} GB` : bytes >= 2 ** 20 ? `${number(bytes / 2 ** 20)} MB` : `${number(Math.max(1, bytes / 1024))} kB`);
 const PRECISION = { F64: "fp64", F32: "fp32", F16: "fp16", BF16: "bf16", F8_E4M3: "fp8", F8_E5M2: "fp8" };
-const PREDICTION = { epsilon: "ε", v: "v", flow: "flow" };
 
 function row(model) {
   const checkpoint = state.kind === "checkpoints";
   const loaded = checkpoint && state.loaded.includes(model.name);
-  const selected = (checkpoint ? current().checkpoint : current().vae) === model.name;
+  const selected = state.kind === "text_encoders" ? JSON.parse(current().text_encoder || "[]").includes(model.name) : current()[FIELD[state.kind]] === model.name;
   const converting = state.listing.conversions.find((each) => each.name === model.name);
   const [folder, name] = [model.name.split("/").slice(0, -1).join("/"), model.name.split("/").at(-1)];
-  const missing = checkpoint && model.supported ? ["unet", "text_encoder", "vae"].filter((part) => !model.components.includes(part)) : [];
+  const missing = checkpoint && model.supported && model.family === "sd1" ? ["unet", "text_encoder", "vae"].filter((part) => !model.components.includes(part)) : [];
   const facts = [[t("models.family"), model.family === "unknown" && model.label === "Unknown" ? null : model.label], [t("models.dtype"), PRECISION[model.dtype] ?? model.dtype], [t("models.size"), size(model.size)],
     checkpoint && model.supported && [t("models.native"), `${model.defaults.width} × ${model.defaults.height}`],
-    checkpoint && model.supported && [t("models.prediction"), PREDICTION[model.prediction] ?? model.prediction],
+    checkpoint && model.supported && [t("models.prediction"), predictionName(model.prediction)],
+    model.supported && model.variant && [t(checkpoint ? "models.variant" : "models.kind"), model.variant],
     [t("models.hash"), model.short_hash ?? (model.supported ? t("models.hash.later") : null)]].filter((each) => each && each[1]);
   return h("article", { class: `model${model.supported ? "" : " off"}${selected ? " selected" : ""}`, "data-name": model.name, "aria-label": model.name },
     h("div", { class: "model-main" },
@@ -121,32 +129,43 @@ function row(model) {
         loaded ? h("span", { class: "chip-state loaded" }, icon("circle-check"), t("models.loaded")) : null),
       h("dl", { class: "model-facts" }, facts.map(([label, value]) => h("div", {}, h("dt", {}, label), h("dd", {}, value)))),
       missing.length ? h("p", { class: "model-note" }, icon("info"), h("span", {}, t("models.without", { parts: missing.map((part) => t(`models.part.${part}`)).join(", ") }))) : null,
+      model.taken ? h("p", { class: "model-note" }, icon("pencil"), h("span", {}, `${t("models.taken")} ${inWords(model)}. `, t("models.take.as_is", { what: inWords(model.recognised) }))) : null,
+      checkpoint && Object.keys(model.profile).length ? h("p", { class: "model-note" }, icon("star"), h("span", {}, t("models.profile"))) : null,
       model.converted ? h("p", { class: "model-note" }, icon("check"), h("span", {}, t("models.converted.to", { name: model.converted })))
         : model.problem ? h("p", { class: "model-problem" }, icon("triangle-alert"), h("span", {}, model.problem)) : null,
       converting?.state === "failed" ? h("p", { class: "model-problem danger", role: "alert" }, icon("triangle-alert"), h("span", {}, t("models.convert.failed", { problem: converting.problem }))) : null),
     h("div", { class: "model-do" }, ...actions(model, selected, converting, checkpoint)),
+    checkpoint && taking === model.name ? takePlace(model) : null,
     unfolded.has(model.name) ? h("div", { class: "model-card" }, cards.has(model.name) ? markdown(cards.get(model.name)) : h("span", { class: "pulse" })) : null);
+}
+
+function takePlace(model) {
+  const place = h("div", { class: "model-take" });
+  takeForm(place, model, () => { taking = ""; fresh = true; look(); });
+  return place;
 }
 
 function actions(model, selected, converting, checkpoint) {
   const act = (name) => ({ "data-act": `${name} ${model.name}` });
   const about = model.card && button(t("models.about"), "info", () => unfold(model), { "aria-expanded": String(unfolded.has(model.name)), ...act("about") });
+  const change = checkpoint && (model.supported || model.taken) && button(t("models.take"), "pencil", () => { taking = taking === model.name ? "" : model.name; fresh = true; draw(); }, { "aria-expanded": String(taking === model.name), title: t("models.take.title"), ...act("take") });
   if (converting?.state === "running") return [h("span", { class: "converting", role: "status" }, h("i", { class: "bar" }), t("models.converting", { seconds: number(converting.seconds) }))];
   if (model.convertible) return [about, button(t("models.convert"), "refresh-cw", () => convert(model), { class: "tool lined", title: t("models.convert.title"), ...act("convert") })].filter(Boolean);
-  if (!model.supported) return [about].filter(Boolean);
-  if (selected) return [about, h("span", { class: "chip-state" }, icon("check"), t("models.selected"))].filter(Boolean);
-  return [about, button(t(checkpoint ? "models.use" : "models.use.vae"), null, () => use(model, checkpoint), { class: "tool lined use", ...act("use") })].filter(Boolean);
+  if (!model.supported) return [about, change].filter(Boolean);
+  if (selected) return [about, change, h("span", { class: "chip-state" }, icon("check"), t("models.selected"))].filter(Boolean);
+  return [about, change, button(t(USE[state.kind]), null, () => use(model, checkpoint), { class: "tool lined use", ...act("use") })].filter(Boolean);
 }
 
 // --- what can be done ---------------------------------------------------------------------------------------------------------
 async function use(model, checkpoint) {
-  const field = checkpoint ? "checkpoint" : "vae";
-  await introduce(field);
+  const field = FIELD[state.kind];
+  if (!checkpoint && !(await chooseFile(model.name))) return toast(t("parts.misfit", { name: model.name, checkpoint: current().checkpoint }), { danger: true });
+  if (checkpoint) await introduce(field);
   if (checkpoint && !boot.checkpoints.includes(model.name)) boot.checkpoints.push(model.name);
-  fill({ [field]: model.name });
-  change({ [field]: model.name }).catch(complain);
+  if (checkpoint) fill({ checkpoint: model.name });
+  if (field !== "text_encoder") change({ [field]: model.name }).catch(complain);
   toast(t("models.used", { name: model.name }), { label: t("tab.txt2img"), icon: "sparkles", run: () => showTab("txt2img") });
-  setTimeout(draw, 300);
+  return setTimeout(draw, 300);
 }
 
 // A file that came after the page did: the list on top asks for its choices anew when it is entered.

@@ -7,12 +7,16 @@ be asked for, and a typed prompt survives, whatever the connection does.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from modules import samplers, schedules
-from modules.ui.defaults import FIELDS, form_values
+from modules.core.flow import unfit
+from modules.core.plugin import Registry
+from modules.core.sampling import Sampler, Schedule
+from modules.ui.defaults import FIELDS, flow_model, form_values, sampling_choices
 from modules.ui.extra_seed import extra_seed, seed_tools
 from modules.ui.guidance_section import guidance_section
 from modules.ui.markup import block, icon
@@ -36,7 +40,10 @@ def txt2img(shell: Shell) -> None:
         bridge = gr.Button("", elem_id="form-bridge", elem_classes="bridge")
         # A JSON list of names: static/styles.js shows it as chips
         styles = gr.Textbox(values["styles"], elem_id="styles", elem_classes="bridge", label=shell.texts("styles"))
-    top = {"checkpoint": shell.checkpoint, "vae": shell.vae, "clip_skip": shell.clip_skip}
+    top = {
+        "checkpoint": shell.checkpoint, "vae": shell.vae, "text_encoder": shell.text_encoder,
+        "clip_skip": shell.clip_skip,
+    }  # fmt: skip
     _connect({**top, **prompts, **controls, "styles": styles}, bridge, generate, interrupt, skip)
 
 
@@ -75,6 +82,9 @@ def _prompt(shell: Shell, name: str, *, lines: int, value: str) -> gr.Textbox:
         paste = paste_button(t) if name == "prompt" else ""
         counter = f'<output id="count-{element}" class="inf-count">0/75</output>'
         block(f'<div class="paste-line">{paste}{counter}</div>', elem_classes="count-place")
+        if name == "negative_prompt":
+            block(f'<div id="unused-negative" class="fine" role="status">{t("negative_prompt.unused")}</div>',
+                  elem_id="unused-negative-place")  # fmt: skip
         block(f'<div id="lint-{element}" class="lint" role="status"></div>', elem_classes="lint-place")
     return box
 
@@ -108,21 +118,21 @@ def _controls(shell: Shell, values: Mapping[str, Any]) -> dict[str, Any]:
         block(_controls_toggle(shell), elem_id="controls-toggle-place")
         with gr.Column(elem_classes="section"):
             with gr.Row(elem_classes="pair"):
-                choices = [(kind.label, kind.name) for kind in samplers.registry().values()]
-                sampler = gr.Dropdown(choices, value=values["sampler"], label=t("sampler"), elem_id="sampler")
-                spacings = [(kind.label, kind.name) for kind in schedules.registry().values()]
-                schedule = gr.Dropdown(spacings, value=values["schedule"], label=t("schedule"), elem_id="schedule")
+                sampler, schedule = _sampling(shell, values)
             steps = slider("steps", 1, 150, 1)
         with gr.Column(elem_classes="section"):
             width, height = slider("width", 64, 2048, 8), slider("height", 64, 2048, 8)
             block(_size_tools(shell))
         with gr.Column(elem_classes="section"):
             cfg_scale = slider("cfg_scale", 1, 30, 0.5)
+            # static/wishes.js shows them for models that have them
+            distilled, shift = slider("distilled_cfg_scale", 0, 30, 0.1), slider("shift", 0, 12, 0.05)
             with gr.Row(elem_classes="pair"):
                 batch_count, batch_size = slider("batch_count", 1, 100, 1), slider("batch_size", 1, 16, 1)
         with gr.Column(elem_classes="section"), gr.Row(elem_id="seed-row"):
             seed = gr.Textbox(values["seed"], label=t("seed"), elem_id="seed", max_lines=1, scale=1)
             block(seed_tools(shell, "seed"), elem_classes="seed-tools-place")
+        block('<div id="profile-tools"></div>', elem_id="profile-place")
         extra = extra_seed(shell, values)
         guidance = guidance_section(shell, values["guidance"])
         with closed_section(shell, "options"):
@@ -134,15 +144,38 @@ def _controls(shell: Shell, values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "sampler": sampler, "schedule": schedule, "steps": steps, "width": width, "height": height,
         "cfg_scale": cfg_scale, "batch_count": batch_count, "batch_size": batch_size, "seed": seed,
-        "sampler_options": options, "guidance": guidance, **extra,
+        "sampler_options": options, "guidance": guidance, "distilled_cfg_scale": distilled,
+        "shift": shift, **extra,
     }  # fmt: skip
+
+
+def _sampling(shell: Shell, values: Mapping[str, Any]) -> tuple[gr.Dropdown, gr.Dropdown]:
+    """Sampler and schedule. When a list is opened, those that do not go with the chosen model are marked."""
+    t = shell.texts
+    lists: dict[str, Registry[Sampler] | Registry[Schedule]] = {
+        "sampler": samplers.registry(), "schedule": schedules.registry(),
+    }  # fmt: skip
+
+    def marked(name: str, checkpoint: str | None) -> Any:
+        flows = flow_model(shell.app, checkpoint)
+        wrong = unfit(lists[name].values()) if flows else frozenset[str]()
+        return gr.update(choices=sampling_choices(lists[name], wrong, t("sampling.unfit")))
+
+    found = []
+    for name, kinds in lists.items():
+        choices = sampling_choices(kinds, frozenset(), "")
+        field = gr.Dropdown(choices, value=values[name], label=t(name), elem_id=name)
+        # gr.update and no new component: while a handler makes one, another language's page may be under construction.
+        field.focus(partial(marked, name), shell.checkpoint, field, show_progress="hidden")
+        found.append(field)
+    return found[0], found[1]
 
 
 def _controls_toggle(shell: Shell) -> str:
     """On a phone the controls wait behind this button."""
     return (
         '<button type="button" class="tool" id="controls-toggle" data-section="controls" aria-expanded="false" '
-        'aria-controls="t2i-controls" data-fields="vae clip_skip">'
+        'aria-controls="t2i-controls" data-fields="vae text_encoder clip_skip">'
         f"<span>{shell.texts('controls')}</span>{icon('sliders-horizontal')}</button>"
     )
 
@@ -157,4 +190,5 @@ def _size_tools(shell: Shell) -> str:
         f'<button type="button" class="chip wide" id="swap" title="{t("swap")}" aria-label="{t("swap")}">'
         f"{icon('arrow-left-right')}</button>"
     )
-    return f'<div id="size-tools" role="group" aria-label="{t("aspect")}">{chips}{swap}</div>'
+    native = f'<button type="button" class="chip native" id="native" title="{t("native.title")}" hidden></button>'
+    return f'<div id="size-tools" role="group" aria-label="{t("aspect")}">{chips}{swap}{native}</div>'
