@@ -132,7 +132,7 @@ class Catalog:
 
     def families(self) -> Mapping[str, Family]:
         """The families that a checkpoint can be taken as, by name."""
-        return {name: kind for name, kind in self._readers.families.items() if kind.parts}
+        return {name: kind for name, kind in self._readers.families.items() if kind.predictions}
 
     def note(self, info: ModelInfo) -> Note:
         """What a person decided about a checkpoint; an empty note where that is nothing."""

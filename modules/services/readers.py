@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from modules import samplers, schedules
 from modules.core.checkpoint import Defaults, Header, ModelInfo
-from modules.core.errors import CheckpointError, RequestError
-from modules.core.family import Family, Part, foreign, identify
+from modules.core.errors import RequestError
+from modules.core.family import Family, Part, identify
 from modules.core.plugin import Registry, collect
 from modules.core.sampling import Sampler, Schedule
 from modules.families.text_encoder import identify_text_encoder
@@ -20,6 +20,9 @@ from modules.services.model_notes import Taken
 Identify = Callable[[Header], ModelInfo]
 
 log = logging.getLogger(__name__)
+
+# Family and variant -> parts that this variant does without
+_WITHOUT: Mapping[tuple[str, str], tuple[str, ...]] = {("sdxl", "refiner"): ("text_encoder",)}
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,7 @@ class Readers:
         """Reads a header as a file of `family`, whatever else it looks like."""
 
         def identify_as(header: Header) -> ModelInfo:
-            kind = self.families[family]
-            try:
-                return self.known_names(kind.detect(header))
-            except CheckpointError as error:
-                return foreign(header, kind.name, kind.label, f"it is taken as {kind.label}: {error}")
+            return self.known_names(identify(header, self.families, family=family))
 
         return identify_as
 
@@ -55,7 +54,7 @@ class Readers:
 
     def check(self, info: ModelInfo, taken: Taken) -> None:
         """Raises RequestError for what checkpoint `info` cannot be taken as. info: as it is recognised."""
-        models = {name: kind for name, kind in self.families.items() if kind.parts}
+        models = {name: kind for name, kind in self.families.items() if kind.predictions}
         name = taken.family or info.family
         if taken.family and taken.family not in models:
             raise RequestError("family", f"there is no family {taken.family[:60]!r}", accepted=", ".join(models))
@@ -69,7 +68,8 @@ class Readers:
     def needs(self, info: ModelInfo) -> tuple[Part, ...]:
         """What a checkpoint consists of beside its denoiser."""
         kind = self.families.get(info.family)
-        return kind.parts if kind else ()
+        without = _WITHOUT.get((info.family, info.variant), ())
+        return tuple(part for part in kind.parts if part.name not in without) if kind else ()
 
 
 def installed_readers() -> Readers:

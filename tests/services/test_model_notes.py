@@ -15,7 +15,7 @@ from modules.core.errors import CorruptCheckpoint, NotAMatch, RequestError
 from modules.core.family import Family, Part
 from modules.services.catalog import Catalog
 from modules.services.model_notes import NOTHING, Note, Taken
-from modules.services.readers import Readers
+from modules.services.readers import Readers, installed_readers
 from modules.services.resolve import Resolver
 from modules.services.state import StateDatabase
 from tests.fakes.models import OTHER, SAMPLERS, SCHEDULES, STARTER, FakeModels, FakeSettings, resolver, words
@@ -125,8 +125,15 @@ def test_a_file_that_cannot_be_read_as_that_family_says_so_and_can_be_taken_back
     place.file("a", broken="yes")
     info = place.catalog.take(place.catalog.find("a"), Taken(family="sdxl"))
     assert (info.supported, info.family) == (False, "sdxl")
-    assert info.problem.startswith("it is taken as Stable Diffusion XL: a.safetensors is incomplete")
+    assert info.problem.startswith("a.safetensors is incomplete")
     assert place.catalog.take(info, Taken()).supported
+
+
+def test_a_refiner_needs_one_text_encoder() -> None:
+    readers = installed_readers()
+    plain = ModelInfo(name="a", path="a", family="sdxl", label="SDXL", supported=True)
+    assert [part.name for part in readers.needs(plain)] == ["text_encoder", "text_encoder_2", "vae"]
+    assert [part.name for part in readers.needs(replace(plain, variant="refiner"))] == ["text_encoder_2", "vae"]
 
 
 def test_another_file_under_the_name_begins_anew(place: Place) -> None:
