@@ -10,6 +10,7 @@ import torch
 from modules.core.job import Notice
 from modules.core.operations import Predict
 from modules.engine.batcher import Turn
+from modules.engine.task import picture_noise
 from tests.engine.small import SmallManager, bench, plan
 from tests.engine.test_engine import latents_of
 
@@ -100,3 +101,11 @@ def test_seamless_pictures_share_passes_with_their_like_alone() -> None:
     b.engine.submit("c", plan(seeds=(1, 2), batch_size=2))
     b.run()
     assert {frozenset(kinds) for kinds in turns if kinds} == {frozenset({True}), frozenset({False})}
+
+
+def test_a_seed_of_another_size_lies_in_the_middle_the_right_way_round() -> None:
+    """A seed's picture that is not square, so that its width and height cannot be taken for each other."""
+    tall = plan(width=64, height=96, seed_resize=(96, 64))
+    noise = picture_noise(tall, 5, (1, 4, 12, 8), (1.0, 0.0), torch.device("cpu")).initial()
+    whole = torch.randn((1, 4, 8, 12), generator=torch.Generator().manual_seed(5))
+    torch.testing.assert_close(noise[:, :, 2:10], whole[..., 2:10], rtol=0, atol=0)
