@@ -116,9 +116,10 @@ class ModelInfo:
 
     @property
     def title(self) -> str:
-        """The name as AUTOMATIC1111 lists it: `folder/name.safetensors [0123456789]`."""
+        """The name as AUTOMATIC1111 lists it: `folder/name.safetensors [0123456789]`; of a folder its name."""
         known = f" [{self.short_hash}]" if self.short_hash else ""
-        return f"{self.name}{Path(self.path).suffix}{known}"
+        path = Path(self.path)
+        return f"{self.name}{'' if path.name == MODEL_INDEX else path.suffix}{known}"
 
 
 @dataclass(frozen=True, kw_only=True)

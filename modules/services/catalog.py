@@ -15,14 +15,13 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from modules.core.checkpoint import Defaults, ModelInfo, read_header
+from modules.core.checkpoint import MODEL_INDEX, Defaults, ModelInfo, read_header
 from modules.core.errors import CheckpointError, CheckpointMissing, OutOfMemory, UnsafeCheckpoint
 from modules.core.family import Family, Part
 from modules.services.hashing import Hasher, HashJob
 from modules.services.model_cache import ModelCache, without_long_metadata
 from modules.services.model_folders import (
     CHECKPOINT_FOLDERS,
-    INDEX,
     TEXT_ENCODER_FOLDERS,
     VAE_FOLDERS,
     below,
@@ -169,7 +168,7 @@ class Catalog:
         if key is None:
             return info.sha256
         known = self._cache.sha256(key, info.size, info.mtime_ns)
-        if known is None and info.supported:
+        if known is None and _hashable(info):
             self._hasher.request(HashJob(key, Path(info.path), info.size, info.mtime_ns), urgent=True)
         return known
 
@@ -233,7 +232,7 @@ class Catalog:
             return
         if self._hashing():
             for info in (*listing.checkpoints, *listing.vaes, *listing.text_encoders):
-                if info.supported and info.sha256 is None:
+                if _hashable(info) and info.sha256 is None:
                     self._hasher.request(HashJob(listing.keys[info.path], Path(info.path), info.size, info.mtime_ns))
         self._tell()
 
@@ -342,13 +341,15 @@ class Catalog:
         return found
 
 
+def _hashable(info: ModelInfo) -> bool:
+    """A hash names one file: a folder has none."""
+    return info.supported and Path(info.path).name != MODEL_INDEX
+
+
 def _describe(file: FoundFile, read: Identify) -> tuple[ModelInfo, bool]:
     """The description, and whether it holds as long as the file does."""
     label = "Unknown"
     try:
-        if file.path.name == INDEX:
-            label = "diffusers folder"
-            raise CheckpointError(f"{file.path.parent.name} is a folder in diffusers' layout, not supported yet.")
         info = without_long_metadata(read(read_header(file.path)))
         # As listed: where the file changed in between, the next look reads it again
         return replace(info, path=str(file.path), size=file.size, mtime_ns=file.mtime_ns), True

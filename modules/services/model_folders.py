@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from modules.core.checkpoint import PICKLES
+from modules.core.checkpoint import MODEL_INDEX, PICKLES
 from modules.services.storage import FoundFile, walk
 
 CHECKPOINT_FOLDERS = ("Stable-diffusion", "checkpoints", "diffusion_models", "unet")
 VAE_FOLDERS = ("VAE", "vae")
 TEXT_ENCODER_FOLDERS = ("text_encoder", "text_encoders", "CLIP", "clip")
 SUFFIXES = frozenset({".safetensors", ".gguf"}) | PICKLES
-INDEX = "model_index.json"  # marks a folder in diffusers' layout
 
 
 def below(models_dirs: Iterable[Path], names: Iterable[str]) -> Iterator[Path]:
@@ -21,20 +20,31 @@ def below(models_dirs: Iterable[Path], names: Iterable[str]) -> Iterator[Path]:
 
 
 def model_files(folders: Iterable[Path]) -> Iterator[tuple[str, FoundFile]]:
-    """Every model file with its name: the path below its folder, without the extension. A path is given once."""
+    """Every model file with its name: the path below its folder, without the extension. A path is given once.
+
+    A folder in diffusers' layout is its model_index.json, with the size of all its weights and the newest time of all.
+    """
     seen: set[Path] = set()
     for folder in _distinct(folders):
         root = folder.absolute()
         found = list(walk(root, SUFFIXES | {".json"}))
-        trees = {file.path.parent for file in found if file.path.name == INDEX}
+        trees = {file.path.parent for file in found if file.path.name == MODEL_INDEX}
         for file in found:
             inside = bool(trees) and not trees.isdisjoint(file.path.parents)
-            whole = file.path.name == INDEX and trees.isdisjoint(file.path.parent.parents)
+            whole = file.path.name == MODEL_INDEX and trees.isdisjoint(file.path.parent.parents)
             if file.path in seen or (inside and not whole) or (file.path.suffix.lower() == ".json" and not whole):
                 continue
             seen.add(file.path)
             named = file.path.parent if whole else file.path.with_suffix("")
-            yield (named.relative_to(root).as_posix() if named != root else root.name), file
+            listed = _whole(file, found) if whole else file
+            yield (named.relative_to(root).as_posix() if named != root else root.name), listed
+
+
+def _whole(index: FoundFile, found: Iterable[FoundFile]) -> FoundFile:
+    """The index file of a folder with what the folder is: any change of its files is seen."""
+    inside = [file for file in found if index.path.parent in file.path.parents]
+    weights = sum(file.size for file in inside if file.path.suffix.lower() != ".json")
+    return FoundFile(index.path, weights, max(file.mtime_ns for file in inside))
 
 
 def _distinct(folders: Iterable[Path]) -> Iterator[Path]:

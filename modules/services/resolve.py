@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from modules import guidance, samplers, schedules
 from modules.core.checkpoint import ModelInfo, Separate
 from modules.core.errors import CheckpointMissing, RequestError, UnsupportedCheckpoint
-from modules.core.family import Part
+from modules.core.family import Family, Part
 from modules.core.flow import check_flow
 from modules.core.generation import (
     MAX_PICTURES,
@@ -53,6 +53,7 @@ class Models(Protocol):
     def find_text_encoder(self, text: str) -> ModelInfo: ...
     def needs(self, info: ModelInfo) -> Sequence[Part]: ...
     def note(self, info: ModelInfo) -> Note: ...
+    def families(self) -> Mapping[str, Family]: ...
     def hash_of(self, info: ModelInfo) -> str | None: ...
 
 
@@ -158,6 +159,7 @@ class Resolver:
         _refuse_unsupported(info)
         info = replace(  # as what it was taken then, whatever it is taken as now
             info,
+            family=plan.family if plan.family in self._models.families() else info.family,
             prediction=plan.prediction or info.prediction,
             variant=info.variant if plan.variant is None else plan.variant,
         )

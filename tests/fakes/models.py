@@ -9,7 +9,7 @@ from typing import Any
 
 from modules.core.checkpoint import Defaults, ModelInfo
 from modules.core.errors import CheckpointMissing, StorageError
-from modules.core.family import Part
+from modules.core.family import Family, Part
 from modules.core.generation import GenerationPlan
 from modules.core.plugin import Registry
 from modules.core.sampling import Option, Sampler, Schedule
@@ -118,6 +118,9 @@ class FakeModels:
 
     def needs(self, info: ModelInfo) -> tuple[Part, ...]:
         return PARTS
+
+    def families(self) -> dict[str, Family]:
+        return {name: Family(name=name, label=name, detect=_nothing) for name in ("sd1", "sdxl", "flux")}
 
     def note(self, info: ModelInfo) -> Note:
         return self.notes.get(info.name, NOTHING)

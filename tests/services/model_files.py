@@ -30,7 +30,7 @@ class CountingReader:
     def __call__(self, header: Header) -> ModelInfo:
         self.read.append(header.path.name)
         self.delay()
-        if "unet" not in header.tensors:
+        if not {"unet", "unet.unet"} & set(header.tensors):
             return foreign(header, "sdxl", "SDXL", "this is SDXL, not supported yet.")
         return ModelInfo(
             name=header.path.stem, path=str(header.path), family="sd1", label="Stable Diffusion 1", supported=True,

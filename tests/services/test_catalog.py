@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 import threading
@@ -180,14 +181,37 @@ def test_what_cannot_be_used_is_listed_with_the_reason(place: Place) -> None:
     assert len(problems) == 6
 
 
-def test_a_diffusers_folder_is_one_entry(place: Place) -> None:
-    write_model(place.checkpoints / "sd/unet/diffusion_pytorch_model.safetensors")
-    write_model(place.checkpoints / "sd/vae/diffusion_pytorch_model.safetensors")
-    (place.checkpoints / "sd/model_index.json").write_text("{}")
-    (place.checkpoints / "sd/unet/config.json").write_text("{}")
+def write_folder(folder: Path) -> None:
+    """A folder in diffusers' layout, of one component."""
+    write_model(folder / "unet/diffusion_pytorch_model.safetensors")
+    (folder / "unet/config.json").write_text("{}")
+    index = {"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}
+    (folder / "model_index.json").write_text(json.dumps(index))
+
+
+def test_a_diffusers_folder_is_one_entry_with_the_folders_name(place: Place) -> None:
+    write_folder(place.checkpoints / "mine/sd")
     catalog = place.catalog()
-    assert names(catalog) == ["sd"]
-    assert "diffusers" in catalog.find("sd").problem
+    assert names(catalog) == ["mine/sd"]
+    for text in ("mine/sd", "sd", "mine/sd [0123456789]", str(place.checkpoints / "mine/sd")):
+        info = catalog.find(text)
+        assert (info.supported, info.title, info.path) == (
+            True, "mine/sd", str(place.checkpoints / "mine/sd/model_index.json")
+        )  # fmt: skip
+    weights = place.checkpoints / "mine/sd/unet/diffusion_pytorch_model.safetensors"
+    assert info.size == weights.stat().st_size
+    assert catalog.hash_of(info) is None
+    assert place.reader.read == ["model_index.json"]
+    weights.unlink()
+    catalog.refresh()
+    assert "mine/sd" in names(catalog)
+    assert "sd is incomplete: unet has no weights" in catalog.find("sd").problem
+
+
+def test_a_folder_without_a_pipeline_is_named_as_such(place: Place) -> None:
+    write_model(place.checkpoints / "sd/unet/diffusion_pytorch_model.safetensors")
+    (place.checkpoints / "sd/model_index.json").write_text("{}")
+    assert "names no pipeline" in place.catalog().find("sd").problem
 
 
 def test_vaes_have_a_list_of_their_own(place: Place) -> None:

@@ -58,8 +58,9 @@ def test_automatic_is_simple_for_flow_models_and_the_samplers_own_for_others() -
 def test_a_plan_keeps_what_its_checkpoint_was_taken_as() -> None:
     values = plan_json(plan(checkpoint="starter"))
     assert (values["prediction"], values["variant"]) == ("epsilon", "")
-    again = plan(**{**values, "prediction": "v", "variant": "inpaint"})
-    assert (again.prediction, again.variant) == ("v", "inpaint")
+    again = plan(**{**values, "family": "sdxl", "prediction": "v", "variant": "inpaint"})
+    assert (again.family, again.prediction, again.variant) == ("sdxl", "v", "inpaint")
+    assert plan(**{**values, "family": "of another version"}).family == "sd1"
     old = {name: value for name, value in values.items() if name not in ("prediction", "variant", "shift")}
     assert plan_json(plan(**old)) == values
     with pytest.raises(RequestError, match="made for other models than this flow model"):
