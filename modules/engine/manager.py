@@ -154,7 +154,8 @@ class ModelManager:
 
     def _describe(self, choice: ModelChoice) -> ModelInfo:
         path = Path(choice.checkpoint.path)
-        info = recognise(read_header(path), self._loaders.families)
+        taken = choice.family if choice.family in self._loaders.families else ""
+        info = recognise(read_header(path), self._loaders.families, family=taken)
         if info.family not in self._loaders.kinds:
             raise UnsupportedCheckpoint(f"{path.name} is {info.label}, which is not supported yet.")
         variant = info.variant if choice.variant is None else choice.variant

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from modules.core.checkpoint import ModelInfo, Separate, read_header
-from modules.core.errors import CheckpointError, CheckpointMissing, OutOfMemory, SetupError, UnsafeCheckpoint
+from modules.core.errors import CheckpointError, CheckpointMissing, NotAMatch, OutOfMemory, SetupError, UnsafeCheckpoint
 from modules.core.generation import FileRef
 from modules.core.job import EngineOptions
 from modules.diffusion.backbone import Backbone, BackboneKind, Placement
@@ -129,6 +130,15 @@ def test_the_choice_of_vae_makes_another_model(files: list[FileRef]) -> None:
     assert own.backbone.key != other.backbone.key
     assert not torch.equal(picture(own.backbone), picture(other.backbone))
     assert models.loaded() == ("a",)
+
+
+def test_a_checkpoint_is_loaded_as_what_it_is_taken(files: list[FileRef]) -> None:
+    models = manager()
+    plain = models.bring(chosen(files[0])).backbone
+    taken = models.bring(replace(chosen(files[0]), family="sd1", prediction="v")).backbone
+    assert not torch.equal(picture(plain), picture(taken))
+    with pytest.raises(NotAMatch, match="cannot be taken as Stable Diffusion XL"):
+        models.bring(replace(chosen(files[0]), family="sdxl"))
 
 
 def test_new_options_move_models_or_change_nothing(files: list[FileRef]) -> None:
