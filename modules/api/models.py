@@ -13,6 +13,7 @@ from modules.api.people import owner
 from modules.core.checkpoint import ModelInfo
 from modules.core.generation import MAX_PROMPT_CHARACTERS
 from modules.prompting.clip import ClipTokenizer, packed_merges
+from modules.services.parts import KINDS
 
 if TYPE_CHECKING:
     from modules.app import App
@@ -65,7 +66,7 @@ def checkpoint_json(app: App, info: ModelInfo) -> dict[str, Any]:
     """A checkpoint, and beside it what a person decided about it.
 
     taken: as what it is taken, null where that is as what it is recognised; recognised: that. profile: remembered
-    values of a request; own_defaults: the defaults without them.
+    values of a request; own_defaults: the defaults without them. lacks: parts that come from other files.
     """
     note, own = app.catalog.note(info), app.catalog.recognised(info)
     recognised = {name: getattr(own, name) for name in ("family", "label", "prediction", "variant")}
@@ -75,6 +76,11 @@ def checkpoint_json(app: App, info: ModelInfo) -> dict[str, Any]:
         "recognised": recognised,
         "profile": dict(note.profile),
         "own_defaults": asdict(own.defaults),
+        "lacks": [
+            {"name": part.name, "kind": KINDS.get(part.kind, part.kind)}
+            for part in app.catalog.needs(info)
+            if part.name not in info.components
+        ],
     }
 
 

@@ -109,6 +109,7 @@ export async function usable() {
   boot.checkpoints = models.map((model) => model.name);
   boot.models = Object.fromEntries(models.map((model) => [model.name, described(model)]));
   boot.starter = models.filter((model) => model.metadata["modelspec.title"]?.startsWith(boot.starter_title)).map((model) => model.name);
+  bus.dispatchEvent(new CustomEvent("models"));
   bus.dispatchEvent(new CustomEvent("form")); // what was learnt may change what is offered
   return models;
 }
@@ -145,6 +146,9 @@ function follow() {
   }
   return following;
 }
+
+// The chosen checkpoint wants something else than it did: it is taken as another family, say. old: its wishes before.
+export const followAnew = (old) => (following = adopt(old, followed, new Set()));
 
 // A field that still holds what the old checkpoint wanted takes what the new one wants; anything chosen stays. Width and
 // height are one choice; an aspect ratio that was chosen is taken at the new checkpoint's size.

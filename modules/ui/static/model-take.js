@@ -2,7 +2,7 @@
 
 import { api, t } from "./live.js";
 import { button, h } from "./dom.js";
-import { usable } from "./form.js";
+import { current, facts, followAnew, usable } from "./form.js";
 import { complain, toast } from "./toast.js";
 
 const PREDICTION = { epsilon: "ε", v: "v", flow: "flow" };
@@ -49,9 +49,11 @@ function draw(place, model, known, wanted, done) {
 
 async function take(model, wanted, done) {
   try {
+    const before = facts(model.name).wishes;
     const answer = await api("models/take", { name: model.name, ...wanted });
     toast(t("models.take.done", { name: model.name, what: inWords(answer) }));
-    await usable();
+    if (before && current().checkpoint === model.name) await followAnew(before);
+    else await usable();
     done();
   } catch (error) {
     complain(error);

@@ -117,7 +117,7 @@ function row(model) {
   const selected = state.kind === "text_encoders" ? JSON.parse(current().text_encoder || "[]").includes(model.name) : current()[FIELD[state.kind]] === model.name;
   const converting = state.listing.conversions.find((each) => each.name === model.name);
   const [folder, name] = [model.name.split("/").slice(0, -1).join("/"), model.name.split("/").at(-1)];
-  const missing = checkpoint && model.supported && model.family === "sd1" ? ["unet", "text_encoder", "vae"].filter((part) => !model.components.includes(part)) : [];
+  const missing = checkpoint && model.supported ? model.lacks.map(({ kind, name }) => (name === "vae" ? t("vae") : t("parts.encoder", { kind }))) : [];
   const facts = [[t("models.family"), model.family === "unknown" && model.label === "Unknown" ? null : model.label], [t("models.dtype"), PRECISION[model.dtype] ?? model.dtype], [t("models.size"), size(model.size)],
     checkpoint && model.supported && [t("models.native"), `${model.defaults.width} × ${model.defaults.height}`],
     checkpoint && model.supported && [t("models.prediction"), predictionName(model.prediction)],
@@ -128,7 +128,7 @@ function row(model) {
       h("h3", {}, folder ? h("span", { class: "model-folder" }, `${folder} / `) : null, name,
         loaded ? h("span", { class: "chip-state loaded" }, icon("circle-check"), t("models.loaded")) : null),
       h("dl", { class: "model-facts" }, facts.map(([label, value]) => h("div", {}, h("dt", {}, label), h("dd", {}, value)))),
-      missing.length ? h("p", { class: "model-note" }, icon("info"), h("span", {}, t("models.without", { parts: missing.map((part) => t(`models.part.${part}`)).join(", ") }))) : null,
+      missing.length ? h("p", { class: "model-note" }, icon("info"), h("span", {}, t("models.without", { parts: missing.join(", ") }))) : null,
       model.taken ? h("p", { class: "model-note" }, icon("pencil"), h("span", {}, `${t("models.taken")} ${inWords(model)}. `, t("models.take.as_is", { what: inWords(model.recognised) }))) : null,
       checkpoint && Object.keys(model.profile).length ? h("p", { class: "model-note" }, icon("star"), h("span", {}, t("models.profile"))) : null,
       model.converted ? h("p", { class: "model-note" }, icon("check"), h("span", {}, t("models.converted.to", { name: model.converted })))

@@ -3,7 +3,7 @@
 
 import { boot, bus, t } from "./live.js";
 import { h, mount } from "./dom.js";
-import { current, fill } from "./form.js";
+import { current, facts, fill } from "./form.js";
 
 export const PACKED = ["options", "schedule_options", "discard_penultimate", "emphasis", "noise_source", "ensd"];
 const KINDS = PACKED.slice(0, 2);
@@ -16,10 +16,11 @@ let drawn = "";
 
 const kept = () => ({ options: {}, schedule_options: {}, ...Object.fromEntries(PLAIN.map((name) => [name, null])), ...JSON.parse(current().sampler_options || "{}") });
 
-// Whose options they are: Automatic is the sampler's own schedule.
+// Whose options they are: Automatic is the sampler's own schedule, for flow models Simple.
 function owners(values = current()) {
   const sampler = boot.samplers[values.sampler];
-  const schedule = values.schedule === "automatic" ? sampler?.schedule : values.schedule;
+  const usual = facts(values.checkpoint).flow ? "simple" : sampler?.schedule;
+  const schedule = values.schedule === "automatic" ? usual : values.schedule;
   return { options: sampler?.options ?? {}, schedule_options: boot.schedules[schedule] ?? {} };
 }
 

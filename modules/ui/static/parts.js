@@ -120,5 +120,6 @@ export function start() {
       h("button", { type: "button", id: "parts-open", class: "parts-open", "aria-haspopup": "dialog", "aria-labelledby": "parts-label parts-open", onclick: open }, h("span", {}), icon("chevron-down")));
     draw();
   });
+  bus.addEventListener("models", look);
   bus.addEventListener("form", () => (of === current().checkpoint ? draw() : look()));
 }

@@ -68,7 +68,7 @@ function footer({ detail: { status } }) {
   if (!place) return;
   const parts = [status.device_name || status.device, status.dtype];
   if (status.memory_total) parts.push(t("footer.memory", { used: gigabytes(status.memory_used), total: gigabytes(status.memory_total) }));
-  if (status.memory_mode) parts.push(status.memory_mode);
+  if (status.memory_mode) parts.push(t(`footer.mode.${status.memory_mode}`));
   if (status.memory_needed) parts.push(t("footer.needs", { needed: gigabytes(status.memory_needed) }));
   place.textContent = parts.filter(Boolean).join("  ·  ");
   place.title = (status.devices ?? []).map((each) => [each.device, each.device_name, each.state].filter(Boolean).join("  ·  ")).join("\n");
