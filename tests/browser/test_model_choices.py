@@ -113,7 +113,7 @@ def choose(page: Any, name: str) -> None:
 
 
 def holds(page: Any, selector: str, value: str) -> None:
-    page.wait_for_function(f"document.querySelector({selector!r}).value === {value!r}")
+    page.wait_for_function(f"document.querySelector({selector!r})?.value === {value!r}")
 
 
 def sent(page: Any) -> dict[str, Any]:
