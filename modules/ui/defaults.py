@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from modules.core.checkpoint import Defaults, ModelInfo
 from modules.core.plugin import Registry
 from modules.core.sampling import Sampler, Schedule
+from modules.services.parts import complete
 
 if TYPE_CHECKING:
     from modules.app import App
@@ -36,10 +37,12 @@ EXAMPLES_GENERAL = (
 
 
 def selected(app: App) -> ModelInfo | None:
-    """The checkpoint to open on: the one from the settings, else the first that can be loaded."""
+    """The checkpoint to open on: the one from the settings, else the first that can be loaded and has all its parts."""
     usable = [info for info in app.catalog.checkpoints() if info.supported]
     wished = app.settings.get("checkpoint")
-    return next((info for info in usable if wished in (info.name, info.title)), usable[0] if usable else None)
+    chosen = next((info for info in usable if wished in (info.name, info.title)), None)
+    whole = (info for info in usable if complete(info, app.catalog))
+    return chosen or next(whole, usable[0] if usable else None)
 
 
 def form_values(app: App) -> dict[str, Any]:
