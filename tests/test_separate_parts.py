@@ -47,7 +47,7 @@ def test_a_bare_unet_makes_the_pictures_of_the_whole_checkpoint(data: Path) -> N
     with build_app(config) as app:
         wanted, text = made(app, checkpoint="whole")
         assert "VAE" not in read_infotext(text).fields
-        with pytest.raises(RequestError, match="text_encoder: bare has no text encoder"):
+        with pytest.raises(RequestError, match="text_encoder: bare has no CLIP-L text encoder and no VAE"):
             app.jobs.submit({"checkpoint": "bare"})
         models = data / "models"
         clip = models / "text_encoder" / "clip_l.safetensors"
@@ -57,6 +57,7 @@ def test_a_bare_unet_makes_the_pictures_of_the_whole_checkpoint(data: Path) -> N
         got, text = made(app, checkpoint="bare")
         assert int(np.abs(got - wanted).max()) <= 1  # of 255: two files differ in last bits
         assert wanted.std() > 1
-        assert read_infotext(text).fields["VAE"] == "mse.safetensors"
+        fields = read_infotext(text).fields
+        assert (fields["VAE"], fields["Module 1"], fields["Module 2"]) == ("mse.safetensors", "mse", "clip_l")
         again, _ = made(app, checkpoint="bare", vae=form_values(read_infotext(text))["vae"])
         assert np.array_equal(again, got)
