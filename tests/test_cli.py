@@ -335,7 +335,7 @@ def test_server_flags(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], {"device": "auto", "vram": "normal", "dtype": "auto", "vae_dtype": "auto"}),
+        ([], {"device": "auto", "vram": "auto", "dtype": "auto", "vae_dtype": "auto"}),
         (["--device-id", "1"], {"device": "1"}),
         (["--device-id", "cpu"], {"device": "cpu"}),
         (["--device-id", "1,0"], {"device": "1"}),

@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modules.backbones.offload import OneAtATime
+from modules.backbones.offload import Turns
 from modules.backbones.placing import home, put
 from modules.backbones.seamless import seamless as wrapping
 from modules.backbones.weights import fill, map_tensors, read_described, skeleton
@@ -41,7 +41,7 @@ class Autoencoder:
         scaling: float,
         shift: float = 0.0,
         load: Callable[[Placement], AutoencoderKL],
-        turns: OneAtATime | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self.vae = vae
         self.channels, self.downscale = self._measures(vae.config)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from modules.backbones.autoencoder import Autoencoder
-from modules.backbones.offload import OneAtATime, release
+from modules.backbones.offload import Turns
 from modules.backbones.weights import weight_bytes
 from modules.core.checkpoint import ModelInfo, Separate
+from modules.core.job import MemoryMode
 from modules.core.operations import ModelKey
 from modules.diffusion.arena import Arena
-from modules.diffusion.backbone import Placement
+from modules.diffusion.backbone import PartName, Placement
 
 
 class Loaded:
     """A model's identity, its VAE and its end; families add how they read texts and predict.
 
-    networks: everything that holds weights, the VAE aside. arena: the memory in which some of these are.
+    networks: everything that holds weights, the VAE aside: the denoiser, then the text encoders. turns: with which they
+    and the VAE were put on their devices. arena: the memory in which some of their weights are.
     """
 
     def __init__(
@@ -29,13 +33,18 @@ class Loaded:
         *,
         networks: Sequence[nn.Module],
         autoencoder: Autoencoder,
-        turns: OneAtATime | None = None,
+        turns: Turns | None = None,
         arena: Arena | None = None,
     ) -> None:
         self.info, self.placement = info, placement
         self.key = model_key(info, separate, placement)
         self.latent_channels, self.downscale = autoencoder.channels, autoencoder.downscale
         self.weight_bytes = weight_bytes(*networks, *autoencoder.modules)
+        self.part_bytes: Mapping[PartName, int] = {
+            "denoiser": weight_bytes(*networks[:1]),
+            "text": weight_bytes(*networks[1:]),
+            "vae": weight_bytes(*autoencoder.modules),
+        }
         self._separate, self._turns, self._arena = separate, turns, arena
         self._parts: list[nn.Module] = list(networks)
         self._autoencoder = autoencoder
@@ -48,14 +57,31 @@ class Loaded:
         """See `Backbone` and `Autoencoder.decode`."""
         return self._autoencoder.decode(latent, fp32=fp32, tiled=tiled, seamless=seamless)
 
+    @property
+    def bytes_there(self) -> int:
+        """See `Movable`."""
+        return self._turns.bytes_there if self._turns else 0
+
+    def change(self, mode: MemoryMode) -> None:
+        """See `Movable`."""
+        if self._turns is None or mode == self._turns.mode:
+            return
+        with torch.inference_mode(False):  # weights made in inference mode could never be changed in place
+            self._turns.change(mode)
+        self.placement = replace(self.placement, vram=mode)
+
+    def retreat(self) -> None:
+        """See `Movable`."""
+        if self._turns:
+            self._turns.clear()
+
     def close(self) -> None:
         """Drop the weights. The object is not used afterwards."""
         parts = [*self._parts, *self._autoencoder.modules]
         self._parts.clear()
         if self._turns:
-            self._turns.clear()
+            self._turns.close()
         for part in parts:
-            release(part)
             part.to("meta")
         self._autoencoder.forget()
         if self._arena:

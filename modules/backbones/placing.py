@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from modules.backbones.offload import OneAtATime, by_layer
+from modules.backbones.offload import Turns
 from modules.backbones.wide_conv import widen
 from modules.diffusion.arena import Arena
 from modules.diffusion.backbone import Placement
@@ -27,19 +27,17 @@ def arena_of(placement: Placement) -> Arena | None:
     return Arena(placement.pool) if placement.pool else None
 
 
-def turns_of(placement: Placement) -> OneAtATime | None:
-    """Who takes turns on the device, where placement says so."""
-    return OneAtATime(placement.device) if placement.vram == "medium" else None
+def turns_of(placement: Placement) -> Turns:
+    """Who is on the device when, as placement says; for `put` and `Loaded`."""
+    return Turns(placement.device, placement.vram)
 
 
-def put(part: nn.Module, device: torch.device, placement: Placement, turns: OneAtATime | None) -> None:
-    """Make a filled part ready to compute on `device`."""
+def put(part: nn.Module, device: torch.device, placement: Placement, turns: Turns | None) -> None:
+    """Make a filled part, which lies at `home`, ready to compute on `device`.
+
+    turns: the model's own, so that its mode can change later; None for a part that stays as placement says.
+    """
     if device.type == "cpu":
         widen(part)
         return
-    if placement.vram == "normal":
-        return
-    if turns:
-        turns.add(part)
-    else:
-        by_layer(part, device)
+    (turns or turns_of(placement)).add(part)

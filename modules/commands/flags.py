@@ -141,7 +141,7 @@ def engine_options(flags: argparse.Namespace) -> EngineOptions:
     dtype = "float32" if flags.no_half else flags.precision
     return EngineOptions(
         device=device_ids(flags.device_id)[0],
-        vram="low" if flags.lowvram else "medium" if flags.medvram else "normal",
+        vram="low" if flags.lowvram else "medium" if flags.medvram else "auto",
         use_cpu=tuple(dict.fromkeys(flags.use_cpu)),
         dtype=dtype,
         vae_dtype="float32" if flags.no_half or flags.no_half_vae else "auto",

@@ -184,12 +184,19 @@ def _frozen(value: Any) -> Any:
     return tuple(_frozen(part) for part in value) if isinstance(value, list) else value
 
 
+MemoryMode = Literal["normal", "medium", "low"]
+"""How much of a model is on the device, fastest first: all of it; one part (text encoder, denoiser, VAE) at a time; one
+layer after another, the next ones on their way."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EngineOptions:
     """How an engine is to run: command-line flags and settings that are not part of a plan. JSON-ready.
 
-    device: "auto", "cpu", "cuda", "cuda:1", "mps", "xpu". vram: "normal", "medium" (one part of the model on the
-    device at a time), "low" (block by block). use_cpu: parts kept on the CPU, of "unet", "text_encoder", "vae", "all".
+    device: "auto", "cpu", "cuda", "cuda:1", "mps", "xpu". vram: the least that is to be saved of the device's memory;
+    "auto" leaves that to each request. storage: how weights are kept, see `Placement`. tiled_vae: pictures are always
+    decoded in tiles; else where memory is too short. use_cpu: parts kept on the CPU, of "unet", "text_encoder", "vae",
+    "all".
     dtype: "auto", "float32", "bfloat16", "float16". vae_dtype: the same. cache_bytes: budget for loaded checkpoints,
     None for automatic. preview_ms: least milliseconds between previews of one picture, 0 for none. keep_partial: an
     interrupted picture is decoded and kept. max_batch_rows: most rows of one forward pass.
@@ -197,7 +204,9 @@ class EngineOptions:
     """
 
     device: str = "auto"
-    vram: Literal["normal", "medium", "low"] = "normal"
+    vram: Literal["auto", "normal", "medium", "low"] = "auto"
+    storage: Literal["file", "compute", "fp8"] = "file"
+    tiled_vae: bool = False
     use_cpu: tuple[str, ...] = ()
     dtype: str = "auto"
     vae_dtype: str = "auto"
@@ -223,13 +232,17 @@ class DeviceStatus:
     memory_total: int = 0
     loaded: tuple[str, ...] = ()
     restarts: int = 0
+    memory_mode: str = ""
+    memory_needed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineStatus:
     """What an engine tells of itself. memory in bytes; loaded: checkpoint names, most recently used first.
 
-    state: "starting", "idle", "busy" or "gone". device as torch names it, device_name as people know it.
+    state: "starting", "idle", "busy" or "gone". device as torch names it, device_name as people know it. memory_mode:
+    a `MemoryMode`, of the model in place, "" where none is; memory_needed: bytes that its present work needs at once,
+    by the estimate.
     devices: each one's own status where there are several; the rest then speaks of all of them together.
     """
 
@@ -241,6 +254,8 @@ class EngineStatus:
     memory_total: int = 0
     loaded: tuple[str, ...] = ()
     restarts: int = 0
+    memory_mode: str = ""
+    memory_needed: int = 0
     options: EngineOptions = field(default_factory=EngineOptions)
     devices: tuple[DeviceStatus, ...] = ()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -11,17 +11,20 @@ from torch import Tensor
 
 from modules.core.checkpoint import ModelInfo, Separate
 from modules.core.generation import Emphasis, GenerationPlan
+from modules.core.job import MemoryMode
 from modules.core.operations import ModelKey, Text
 from modules.core.sampling import NoiseLevels
 from modules.diffusion.arena import HostPool
+
+PartName = Literal["denoiser", "text", "vae"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
     """Where the parts of a model live and in which dtype they compute; decided by `engine.placement`.
 
-    vram: "normal" keeps all parts on `device`; "medium" brings one part (text encoder, UNet, VAE) at a time; "low"
-    brings the UNet block by block. *_device differ from `device` where --use-cpu says so.
+    vram: "normal" keeps all parts on `device`; "medium" brings one part (text encoder, denoiser, VAE) at a time; "low"
+    brings one layer after another. *_device differ from `device` where --use-cpu says so.
 
     storage: of the denoiser's and text encoders' linear layers: "file" as the file packs them, "compute" unpacked,
     "fp8" rounded to 8 bits. pool: memory of the host that models use in turn; None takes fresh memory for each.
@@ -33,7 +36,7 @@ class Placement:
     text_device: torch.device
     unet_device: torch.device
     vae_device: torch.device
-    vram: Literal["normal", "medium", "low"] = "normal"
+    vram: MemoryMode = "normal"
     storage: Literal["file", "compute", "fp8"] = "file"
     pool: HostPool | None = None
 
@@ -116,6 +119,26 @@ class Whole(Backbone, Protocol):
         stepped(step, steps): called after each step, from 1; what it raises ends the picture. notice(text): called for
         each thing of the plan that this model does not do, before the first step.
         """
+
+
+@runtime_checkable
+class Movable(Protocol):
+    """A loaded model that can go over to another memory mode where it is. part_bytes: of the weights of each part."""
+
+    part_bytes: Mapping[PartName, int]
+
+    @property
+    def bytes_there(self) -> int:
+        """Bytes of weights that are on the device now."""
+
+    def change(self, mode: MemoryMode) -> None:
+        """Keep weights on the device as `mode` says, from now on (`placement.vram`); files are not read again.
+
+        Raises torch's out-of-memory errors, and then nothing has changed. Where everything is on the CPU, nothing does.
+        """
+
+    def retreat(self) -> None:
+        """Take off the device what is there only while it computes: another model is about to be used."""
 
 
 Load = Callable[[ModelInfo, Separate[ModelInfo], Placement], Backbone]

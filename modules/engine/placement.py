@@ -98,7 +98,7 @@ def place(options: EngineOptions, machine: Machine) -> Placement:
     at = {part: cpu if part in on_cpu else main for part in PARTS}
     unet = at["unet"]
     # the CPU and Apple's GPUs have one memory: there is nowhere else to keep weights
-    vram = options.vram if main.kind not in ("cpu", "mps") else "normal"
+    vram = "normal" if options.vram == "auto" or main.kind in ("cpu", "mps") else options.vram
     dtype = _dtype("--dtype", options.dtype, unet)
     return Placement(
         device=torch.device(main.name),
@@ -108,6 +108,7 @@ def place(options: EngineOptions, machine: Machine) -> Placement:
         unet_device=torch.device(unet.name),
         vae_device=torch.device(at["vae"].name),
         vram=vram,
+        storage=options.storage,
     )
 
 

@@ -199,12 +199,15 @@ def together(statuses: Sequence[EngineStatus]) -> EngineStatus:
         memory_total=sum(status.memory_total for status in statuses),
         loaded=tuple(dict.fromkeys(name for status in statuses for name in status.loaded)),
         restarts=sum(status.restarts for status in statuses),
+        memory_mode=", ".join(dict.fromkeys(status.memory_mode for status in statuses if status.memory_mode)),
+        memory_needed=sum(status.memory_needed for status in statuses),
         options=first.options,
         devices=tuple(
             DeviceStatus(
                 state=status.state, device=status.device or status.options.device, device_name=status.device_name,
                 dtype=status.dtype, memory_used=status.memory_used, memory_total=status.memory_total,
-                loaded=status.loaded, restarts=status.restarts,
+                loaded=status.loaded, restarts=status.restarts, memory_mode=status.memory_mode,
+                memory_needed=status.memory_needed,
             )
             for status in statuses
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -15,10 +15,10 @@ from modules.backbones.seamless import seamless as wrapping
 from modules.core.checkpoint import ModelInfo
 from modules.core.errors import CheckpointMissing
 from modules.core.generation import Emphasis, FileRef, GenerationPlan, ModelChoice
-from modules.core.job import EngineOptions, Event
+from modules.core.job import EngineOptions, Event, MemoryMode
 from modules.core.operations import ModelKey, Text
 from modules.core.sampling import NoiseLevels
-from modules.diffusion.backbone import Backbone, Batch, Placement
+from modules.diffusion.backbone import Backbone, Batch, PartName, Placement
 from modules.engine.engine import Engine
 
 CPU = torch.device("cpu")
@@ -83,6 +83,7 @@ class SmallBackbone:
         self.encoded: list[str] = []
         self.passes: list[int] = []
         self.closed = False
+        self.part_bytes: Mapping[PartName, int] = {"denoiser": 600, "text": 100, "vae": 300}
         self._net = SmallNet().requires_grad_(False)
         self._colours = torch.randn(4, 3) * 0.1
 
@@ -131,6 +132,12 @@ class SmallBackbone:
             replace(self.key, dtype="float32"), on_pass=self.on_pass, on_decode=self.on_decode,
             on_encode=self.on_encode, broken=self.broken,
         )  # fmt: skip
+
+    def change(self, mode: MemoryMode) -> None:
+        self.placement = replace(self.placement, vram=mode)
+
+    def retreat(self) -> None:
+        """All of it is on the CPU."""
 
     def close(self) -> None:
         self.closed = True
