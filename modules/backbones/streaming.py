@@ -68,7 +68,7 @@ class Stream:
     @property
     def bytes_there(self) -> int:
         """Bytes of weights on the device."""
-        return sum(each.nbytes for each in (*self._coming, *self._leaving))
+        return sum(each.nbytes for each in self._coming) + sum(each.nbytes for each in self._leaving)
 
     def clear(self) -> None:
         """Take everything off the device."""

@@ -23,6 +23,23 @@ def budget(device: torch.device) -> int:
     return int(psutil.virtual_memory().available * SPARE)
 
 
+def free(device: torch.device) -> int:
+    """Bytes of `device` that this process could take now, what torch keeps in its pool included."""
+    if device.type == "cuda":
+        there, total = torch.cuda.mem_get_info(device)
+        reserved = torch.cuda.memory_reserved(device)
+        # A cap, which torch keeps to and the driver does not know
+        allowed = int(total * torch.cuda.get_per_process_memory_fraction(device)) - reserved
+        return min(there, allowed) + reserved - torch.cuda.memory_allocated(device)
+    if device.type == "xpu":
+        there, _total = torch.xpu.mem_get_info(device)
+        return int(there + torch.xpu.memory_reserved(device) - torch.xpu.memory_allocated(device))
+    if device.type == "mps":
+        most = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+        return int(min(most, psutil.virtual_memory().available))
+    return int(psutil.virtual_memory().available)
+
+
 def is_short(error: BaseException) -> bool:
     """Whether an error says that memory was short. Only CUDA and XPU have an exception of their own for it.
 

@@ -21,8 +21,9 @@ import torch
 from accelerate.utils import is_bf16_available, is_cuda_available, is_mps_available, is_xpu_available
 
 from modules.core.errors import SetupError
-from modules.core.job import EngineOptions
+from modules.core.job import EngineOptions, MemoryMode
 from modules.diffusion.backbone import Placement
+from modules.engine.estimate import Needs
 
 Kind = Literal["cpu", "cuda", "mps", "xpu"]
 PARTS = ("unet", "text_encoder", "vae")
@@ -110,6 +111,49 @@ def place(options: EngineOptions, machine: Machine) -> Placement:
         vram=vram,
         storage=options.storage,
     )
+
+
+MODES: tuple[MemoryMode, ...] = ("normal", "medium", "low")
+# Fastest first. A picture decoded in tiles may differ slightly from one decoded whole, so the parts take turns for that
+# if need be; to bring layer after layer at every step would cost far more than the difference is worth.
+_CHOICES: tuple[tuple[MemoryMode, bool], ...] = (
+    ("normal", False), ("medium", False), ("normal", True), ("medium", True), ("low", False), ("low", True),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """How memory is used for some work. needed: bytes in this mode; whole: with everything on the device and the
+    picture decoded whole; room: bytes there are. tiled: decoding whole would not fit.
+    """
+
+    mode: MemoryMode
+    tiled: bool
+    needed: int
+    whole: int
+    room: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is room, by the estimate."""
+        return self.needed <= self.room
+
+
+def choose(needs: Needs, room: int, *, least: MemoryMode = "normal", movable: bool = True) -> Choice:
+    """The fastest way to use memory that fits into `room` bytes; the most frugal one where none does.
+
+    least: a mode that saves less than this one is not taken. movable False: no other mode than `least` is.
+    """
+    modes = MODES[MODES.index(least) :] if movable else (least,)
+    ways = [(mode, tiled) for mode, tiled in _CHOICES if mode in modes]
+    mode, tiled = next((way for way in ways if needs.at(way[0], tiled=way[1]) <= room), ways[-1])
+    needed = needs.at(mode, tiled=tiled)
+    return Choice(mode=mode, tiled=tiled, needed=needed, whole=needs.at("normal"), room=room)
+
+
+def next_mode(mode: MemoryMode) -> MemoryMode | None:
+    """The mode that saves more than `mode`; None where none does."""
+    return None if mode == MODES[-1] else MODES[MODES.index(mode) + 1]
 
 
 def find_device(name: str, machine: Machine) -> Device:

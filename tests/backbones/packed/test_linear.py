@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5DenseGatedActDense
 
-from modules.backbones.offload import OneAtATime, by_layer, release
+from modules.backbones.offload import Turns
 from modules.backbones.packed import fp8
 from modules.backbones.packed.linear import PackedLinear
 from modules.backbones.packed.values import PIECE_CPU, Packed
@@ -119,16 +119,14 @@ def test_hooks_bring_packed_weights_to_a_device_and_away() -> None:
     x = torch.ones(1, 16)
     with torch.inference_mode():
         expected = network(x)
-        by_layer(network, torch.device("cpu"))
-        assert all(value.is_meta for value in network.parameters())
+        turns = Turns(torch.device("cpu"), "low")
+        turns.add(network)
         torch.testing.assert_close(network(x), expected)
-        assert first.weight.dtype == torch.float32  # known while the bytes are away
-        release(network)
+        turns.close()
     twin = nn.Sequential(copy.deepcopy(linear_of(random_fp8(8, 16))[0]))
-    turns = OneAtATime(torch.device("meta"))
+    turns = Turns(torch.device("meta"))
     turns.add(twin)
-    assert twin(x).is_meta
-    turns.clear()
-    release(twin)
+    assert twin(x.to("meta")).is_meta
+    turns.close()
     with torch.inference_mode():
         torch.testing.assert_close(twin(x), plain(x) - plain.bias + twin[0].bias)
