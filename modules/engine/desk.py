@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from modules.core.errors import OutOfMemory
-from modules.core.job import Encoded
+from modules.core.job import Encoded, MemoryMode, Notice
 from modules.core.operations import Decode, Encode, Exclusive, Predict
 from modules.diffusion.preview import as_pixels
 from modules.engine.batcher import Trajectory, Turn, text_length
@@ -56,11 +56,21 @@ class Desk:
         self.texts = Texts()
         self.stopwatch = Stopwatch(clock)
         self._resident, self._forward = resident, forward
+        self._said: list[str] = []  # of memory, to the jobs of the turn
+        forward.relieve = self._relieve
         self._outbox, self._line, self._costs, self._clock = outbox, line, costs, clock
         self._listen = listen
 
     def answer(self, turn: Turn) -> None:
         """Answer a turn's operations; an error goes to the picture that it concerns."""
+        tasks = tasks_of(turn.trajectories)
+        self._answer(turn)
+        for text in self._said:
+            for task in tasks:
+                self._outbox.send(Notice(job=task.job, text=text))
+        self._said.clear()
+
+    def _answer(self, turn: Turn) -> None:
         operation = turn.trajectories[0].operation
         if isinstance(operation, Predict):
             self._predict(turn)
@@ -80,6 +90,8 @@ class Desk:
         shape = (*predicts[0].rows[0].x.shape, max(text_length(predict) for predict in predicts))
         rows = sum(len(predict.rows) for predict in predicts)
         told = partial(self._costs.measured, turn.group, shape, rows)
+        for predict in predicts:
+            self._say(self._resident.prepare(predict))
         with self.stopwatch.model(backbone.placement.unet_device, tasks_of(trajectories), told):
             answers = self._forward.answer(backbone, predicts)
         if self._forward.parted:
@@ -109,16 +121,25 @@ class Desk:
             trajectory.advance(answer, self._clock())
             return
         give_back(backbone.placement.text_device)
+        if isinstance(error, OutOfMemory) and self._relieve():
+            self._encode(trajectory, operation)
+            return
         trajectory.throw(error, self._clock())
 
     def _decode(self, trajectory: Trajectory, operation: Decode) -> None:
         device = self._resident.backbone.placement.vae_device
-        outcome = self._decoded(trajectory.owner, operation)
-        if isinstance(outcome, OutOfMemory):
+        tiled = self._resident.tiled(operation.latent)
+        outcome = self._decoded(trajectory.owner, operation, tiled=tiled)
+        # Taking turns costs less than tiles would show; bringing layer after layer at every step costs more
+        while isinstance(outcome, OutOfMemory):
             give_back(device)  # only here has the failed attempt let go of its tensors
-            outcome = self._decoded(trajectory.owner, operation, tiled=True)
-            if isinstance(outcome, Tensor):
-                self._watch(trajectory).notice(TILED)
+            if not self._relieve("low" if tiled else "medium"):
+                if tiled:
+                    break
+                tiled = True
+            outcome = self._decoded(trajectory.owner, operation, tiled=tiled)
+        if tiled and isinstance(outcome, Tensor) and not self._resident.always_tiled:
+            self._watch(trajectory).notice(TILED)
         if isinstance(outcome, Tensor):
             self._learn(operation, outcome)
             trajectory.advance(outcome, self._clock())
@@ -156,7 +177,20 @@ class Desk:
             trajectory.advance(outcome, self._clock())
             return
         give_back(backbone.placement.unet_device)
+        if isinstance(outcome, OutOfMemory) and self._relieve():
+            self._make(trajectory, operation)
+            return
         trajectory.throw(outcome, self._clock())
+
+    def _relieve(self, most: MemoryMode = "low") -> bool:
+        """Whether something could be done about short memory: then it is worth to try once more."""
+        done = self._resident.relieve(most)
+        self._say(done)
+        return bool(done)
+
+    def _say(self, text: str) -> None:
+        if text and text not in self._said:
+            self._said.append(text)
 
     @staticmethod
     def _watch(trajectory: Trajectory) -> PictureWatch:

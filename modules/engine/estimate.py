@@ -11,8 +11,8 @@ Weights: of each part, the values as they will be kept. Activations of one pass,
   coarser one's, whose picture has just become this large; 18 times the base dimension in Qwen-Image's.
 
 Attention itself takes nothing: its kernels never write the matrix of weights down. These constants are counted op by op
-on diffusers' own classes at full size (tests/engine/test_estimate.py holds them to at most a tenth too low and a sixth too high); what kernels take
-beside tensors is the margin.
+on diffusers' own classes at full size (tests/engine/test_estimate.py: at most a tenth too low, a sixth too high); what
+kernels take beside tensors is the margin.
 """
 
 from __future__ import annotations
@@ -106,9 +106,7 @@ def weights_of(checkpoint: Header, separate: Mapping[str, Header], placement: Pl
     """
     found: dict[PartName, int] = {}
     fresh = 0
-    devices: Mapping[PartName, torch.device] = {
-        "text": placement.text_device, "denoiser": placement.unet_device, "vae": placement.vae_device,
-    }  # fmt: skip
+    devices = part_devices(placement)
     for name, tensor, part in _tensors(checkpoint, separate):
         if devices[part] != placement.device:
             continue
@@ -133,6 +131,11 @@ def _tensors(checkpoint: Header, separate: Mapping[str, Header]) -> Iterator[tup
         for name, tensor in header.tensors.items():
             if not whole or part_of(name) == role:
                 yield name, tensor, role
+
+
+def part_devices(placement: Placement) -> Mapping[PartName, torch.device]:
+    """Where each part computes."""
+    return {"text": placement.text_device, "denoiser": placement.unet_device, "vae": placement.vae_device}
 
 
 def part_of(name: str) -> PartName | None:

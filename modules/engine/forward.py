@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,8 +34,9 @@ Answers = tuple[Tensor, ...]
 class Forward:
     """Answers predictions; learns how many rows fit where memory was short. Used from the engine's one thread."""
 
-    def __init__(self, max_rows: int) -> None:
-        self.max_rows = max_rows
+    def __init__(self, max_rows: int, relieve: Callable[[], bool] = lambda: False) -> None:
+        """relieve: does something about memory that is short even for one row; False where nothing is left to do."""
+        self.max_rows, self.relieve = max_rows, relieve
         self._strict = False
         self.parted = False  # the last answer was to a strict picture whose rows did not fit into one pass
         self._fitting: dict[tuple[bool, tuple[int, ...]], int] = {}
@@ -76,6 +77,10 @@ class Forward:
             if isinstance(outcome, OutOfMemory):
                 # Only here has the failed attempt let go of its tensors
                 give_back(chosen[0].row.x.device)
+                # The rows of a strict picture stay together for as long as anything else can be done
+                if (self._strict or count == 1) and self.relieve():
+                    self._fitting.clear()
+                    continue
                 if count > 1:
                     self._fitting[kind] = count // 2
                     continue

@@ -10,16 +10,10 @@ import psutil
 import torch
 
 SPARE = 0.5  # of what is free at start, for latents, activations and everybody else
-DEVICE_SPARE = 0.7
 
 
-def budget(device: torch.device) -> int:
-    """Bytes that loaded models may take on `device`, from what is free now."""
-    if device.type == "cuda":
-        free, _total = torch.cuda.mem_get_info(device)
-        return int(free * DEVICE_SPARE)
-    if device.type == "xpu":
-        return int(torch.xpu.get_device_properties(device).total_memory * DEVICE_SPARE)
+def budget() -> int:
+    """Bytes that loaded models may take of the machine's memory, from what is free now."""
     return int(psutil.virtual_memory().available * SPARE)
 
 

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
+from torch import Tensor
 
 from modules.core.errors import CheckpointError
 from modules.core.generation import ModelChoice
-from modules.core.job import EngineOptions
-from modules.core.operations import ModelKey
+from modules.core.job import EngineOptions, MemoryMode
+from modules.core.operations import ModelKey, Predict
 from modules.diffusion.backbone import Backbone, Placement, Whole
 from modules.diffusion.preview import renderer_for
+from modules.engine.estimate import Work
 from modules.engine.picture import Canvas
+from modules.engine.room import Fit
 from modules.engine.task import Task
 from modules.engine.watch import Looks
 
@@ -26,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class Brought(Protocol):
-    """A model that the manager brought. source: where from; seconds: how long it took."""
+    """A model that the manager brought. source: where from; seconds: how long it took; fit: how its work fits."""
 
     @property
     def backbone(self) -> Backbone: ...
@@ -34,6 +37,8 @@ class Brought(Protocol):
     def source(self) -> Literal["resident", "memory", "file"]: ...
     @property
     def seconds(self) -> float: ...
+    @property
+    def fit(self) -> Fit: ...
 
 
 class Manager(Protocol):
@@ -42,7 +47,9 @@ class Manager(Protocol):
     @property
     def placement(self) -> Placement: ...
     def key(self, choice: ModelChoice) -> ModelKey: ...
-    def bring(self, choice: ModelChoice) -> Brought: ...
+    def bring(self, choice: ModelChoice, work: Work | None = None) -> Brought: ...
+    def fit(self, key: ModelKey, work: Work | None = None) -> Fit: ...
+    def relieve(self, key: ModelKey, work: Work, most: MemoryMode = "low") -> str: ...
     def pin(self, key: ModelKey) -> None: ...
     def unpin(self, key: ModelKey) -> None: ...
     def unload(self) -> None: ...
@@ -70,6 +77,9 @@ class Resident:
         self._exact: Backbone | None = None
         self._pinned: ModelKey | None = None
         self._model: ModelKey | None = None  # as the task in place names it
+        self._fits: dict[tuple[int, int], Fit] = {}  # by height and width of a latent: how it fits
+        self._work = Work(width=512, height=512)
+        self.always_tiled = False  # the person wants it so
         self._looks: OrderedDict[ModelKey, Looks] = OrderedDict()
 
     @property
@@ -87,7 +97,8 @@ class Resident:
         self.leave()
         began = self._clock()
         with torch.inference_mode(False):  # weights made in inference mode could never be changed in place
-            brought = self.manager.bring(task.plan.model)
+            self.always_tiled, self._work = options.tiled_vae, work_of(task)
+            brought = self.manager.bring(task.plan.model, self._work)
             # Its own key: options that changed since the job began may have brought it in another precision
             self._pinned = brought.backbone.key
             self.manager.pin(self._pinned)
@@ -96,8 +107,41 @@ class Resident:
                 self._exact = self._backbone = brought.backbone.upcast()
         seconds = self._clock() - began
         self._model = task.model
-        notice = self._choose_looks(task.model, options)
-        return Arrival(source=brought.source, seconds=seconds, notice=notice)
+        self._fits = {self._sides(self._work): brought.fit}
+        notices = (brought.fit.notice, self._choose_looks(task.model, options))
+        return Arrival(source=brought.source, seconds=seconds, notice=" ".join(filter(None, notices)))
+
+    @property
+    def fit(self) -> Fit | None:
+        """How the largest work fits for which the model in place was asked; None where none is in place."""
+        return max(self._fits.values(), key=lambda fit: fit.choice.whole, default=None)
+
+    def prepare(self, predict: Predict) -> str:
+        """Make room for passes over latents of a size that was not asked for yet. Returns what people should know."""
+        height, width = predict.rows[0].x.shape[-2:]
+        if (height, width) in self._fits or self._pinned is None or self._exact is not None:
+            return ""
+        downscale = self.backbone.downscale
+        tokens = max(row.text.length for row in predict.rows)
+        work = Work(width=width * downscale, height=height * downscale, rows=len(predict.rows), tokens=tokens)
+        fit = self._fits[height, width] = self.manager.fit(self._pinned, work)
+        if work.latent_pixels > self._work.latent_pixels:
+            self._work = work
+        return fit.notice
+
+    def tiled(self, latent: Tensor) -> bool:
+        """Whether a latent is decoded in tiles from the start."""
+        fit = self._fits.get((latent.shape[-2], latent.shape[-1]))
+        return self.always_tiled or (fit is not None and fit.choice.tiled)
+
+    def relieve(self, most: MemoryMode = "low") -> str:
+        """Do something about memory that ran out; see `ModelManager.relieve`."""
+        if self._pinned is None or self._exact is not None:
+            return ""
+        return self.manager.relieve(self._pinned, self._work, most)
+
+    def _sides(self, work: Work) -> tuple[int, int]:
+        return work.height // self.backbone.downscale, work.width // self.backbone.downscale
 
     def _choose_looks(self, model: ModelKey, options: EngineOptions) -> str:
         if not (options.preview_ms or options.trace) or isinstance(self.backbone, Whole):
@@ -120,6 +164,7 @@ class Resident:
     def leave(self) -> None:
         """Let go of the model in place; the manager may keep it loaded."""
         self._backbone = self._model = None
+        self._fits = {}
         if self._exact is not None:
             self._exact.close()
             self._exact = None
@@ -158,3 +203,10 @@ class Resident:
             return
         if notice:
             logger.warning("%s", notice)
+
+
+def work_of(task: Task) -> Work:
+    """What a job asks of its model, as far as its plan tells: the rows of one of its pictures."""
+    plan = task.plan
+    rows = 2 if plan.cfg_scale * task.sampler.cfg_factor != 1 else 1
+    return Work(width=plan.width, height=plan.height, rows=rows)

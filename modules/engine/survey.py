@@ -12,6 +12,7 @@ import torch
 
 from modules.core.job import EngineOptions, EngineStatus
 from modules.engine.resident import Resident
+from modules.engine.room import own_memory
 
 INTERVAL_SECONDS = 1.0
 
@@ -36,16 +37,19 @@ class Survey:
         """Look again, if that is due, or state or loaded checkpoints changed."""
         state: Literal["busy", "idle"] = "busy" if busy else "idle"
         loaded = tuple(resident.manager.loaded())
-        known = state == self.status.state and loaded == self.status.loaded
+        fit = resident.fit if busy else None
+        placement = resident.backbone.placement if busy else resident.manager.placement
+        mode = placement.vram if fit and own_memory(placement.device) else ""
+        known = state == self.status.state and loaded == self.status.loaded and mode == self.status.memory_mode
         if known and self._clock() - self._looked < INTERVAL_SECONDS:
             return
         self._looked = self._clock()
-        placement = resident.backbone.placement if busy else resident.manager.placement
         device, dtype = placement.unet_device, str(placement.dtype).removeprefix("torch.")
         used, total = memory(device)
         self.status = replace(
             self.status, state=state, device=str(device), device_name=device_name(device), dtype=dtype,
             memory_used=used, memory_total=total, loaded=loaded,
+            memory_mode=mode, memory_needed=fit.choice.needed if fit else 0,
         )  # fmt: skip
 
 

@@ -20,6 +20,9 @@ from modules.core.operations import ModelKey, Text
 from modules.core.sampling import NoiseLevels
 from modules.diffusion.backbone import Backbone, Batch, PartName, Placement
 from modules.engine.engine import Engine
+from modules.engine.estimate import Work
+from modules.engine.placement import Choice
+from modules.engine.room import Fit
 
 CPU = torch.device("cpu")
 WIDTH = 8  # of a text token
@@ -136,6 +139,10 @@ class SmallBackbone:
     def change(self, mode: MemoryMode) -> None:
         self.placement = replace(self.placement, vram=mode)
 
+    @property
+    def bytes_there(self) -> int:
+        return 0
+
     def retreat(self) -> None:
         """All of it is on the CPU."""
 
@@ -151,6 +158,7 @@ class Delivered:
     backbone: Backbone
     source: Literal["resident", "memory", "file"]
     seconds: float
+    fit: Fit
 
 
 @dataclass
@@ -164,6 +172,8 @@ class SmallManager:
     on_encode: Callable[[str], None] | None = None
     wait: Callable[[float], None] | None = None
     load_seconds: float = 0.0
+    on_fit: Callable[[SmallBackbone, Work | None], Fit] | None = None
+    on_relieve: Callable[[SmallBackbone, MemoryMode], str] | None = None
     models: dict[ModelKey, SmallBackbone] = field(default_factory=dict)
     brought: list[str] = field(default_factory=list)
     pins: list[ModelKey] = field(default_factory=list)
@@ -176,7 +186,7 @@ class SmallManager:
         vae = choice.separate.vae
         return ModelKey(choice.checkpoint.path, 1, vae=vae.path if vae else "", dtype=self.dtype)
 
-    def bring(self, choice: ModelChoice) -> Delivered:
+    def bring(self, choice: ModelChoice, work: Work | None = None) -> Delivered:
         checkpoint = choice.checkpoint
         if checkpoint.name == "missing":
             raise CheckpointMissing("missing: there is no such file.")
@@ -189,7 +199,17 @@ class SmallManager:
             self.models[key] = SmallBackbone(
                 key, on_pass=self.on_pass, on_decode=self.on_decode, on_encode=self.on_encode, broken=self.broken
             )
-        return Delivered(backbone=self.models[key], source="resident" if known else "file", seconds=self.load_seconds)
+        source: Literal["resident", "file"] = "resident" if known else "file"
+        return Delivered(backbone=self.models[key], source=source, seconds=self.load_seconds, fit=self.fit(key, work))
+
+    def fit(self, key: ModelKey, work: Work | None = None) -> Fit:
+        if self.on_fit is not None:
+            return self.on_fit(self.models[key], work)
+        mode = self.models[key].placement.vram
+        return Fit(choice=Choice(mode=mode, tiled=False, needed=1000, whole=1000, room=2000))
+
+    def relieve(self, key: ModelKey, work: Work, most: MemoryMode = "low") -> str:
+        return self.on_relieve(self.models[key], most) if self.on_relieve is not None else ""
 
     def pin(self, key: ModelKey) -> None:
         self.pins.append(key)
