@@ -43,8 +43,11 @@ ROOT = Path(__file__).resolve().parents[1]
 HIDDEN = ".inferenz"  # below outputs/, never served
 DAY_SECONDS = 86_400
 ENGINE_SETTINGS = frozenset(
-    {"preview_ms", "preview_size", "preview_taesd", "keep_partial", "cache_gb", "max_batch_rows", "trace"}
-)
+    (
+        "preview_ms", "preview_size", "preview_taesd", "keep_partial", "cache_gb", "vram", "weights", "tiled_vae",
+        "max_batch_rows", "trace",
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,6 +273,9 @@ def _engine_options(config: AppConfig, settings: Settings) -> EngineOptions:
     return replace(
         config.engine,
         cache_bytes=int(settings.get("cache_gb") * 2**30) or None,
+        vram=settings.get("vram") if config.engine.vram == "auto" else config.engine.vram,
+        storage=settings.get("weights"),
+        tiled_vae=settings.get("tiled_vae"),
         preview_ms=settings.get("preview_ms"),
         preview_size=settings.get("preview_size"),
         keep_partial=settings.get("keep_partial"),

@@ -340,6 +340,7 @@ def test_server_flags(tmp_path: Path) -> None:
         (["--device-id", "cpu"], {"device": "cpu"}),
         (["--device-id", "1,0"], {"device": "1"}),
         (["--lowvram"], {"vram": "low"}),
+        (["--normalvram"], {"vram": "normal"}),
         (["--medvram", "--no-half-vae"], {"vram": "medium", "vae_dtype": "float32", "dtype": "auto"}),
         (["--no-half"], {"dtype": "float32", "vae_dtype": "float32"}),
         (["--precision", "bfloat16"], {"dtype": "bfloat16"}),

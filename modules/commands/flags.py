@@ -55,8 +55,9 @@ def add_device_flags(parser: argparse.ArgumentParser) -> None:
     memory = device.add_mutually_exclusive_group()
     memory.add_argument("--medvram", action="store_true", help="one part of the model on the device at a time")
     memory.add_argument(
-        "--lowvram", action="store_true", help="the model on the device block by block: least memory, slow"
+        "--lowvram", action="store_true", help="the model on the device layer by layer: least memory, slow"
     )
+    memory.add_argument("--normalvram", action="store_true", help="all of the model on the device, whatever is free")
     device.add_argument(
         "--device-id",
         metavar="N[,N...]",
@@ -141,7 +142,7 @@ def engine_options(flags: argparse.Namespace) -> EngineOptions:
     dtype = "float32" if flags.no_half else flags.precision
     return EngineOptions(
         device=device_ids(flags.device_id)[0],
-        vram="low" if flags.lowvram else "medium" if flags.medvram else "auto",
+        vram="low" if flags.lowvram else "medium" if flags.medvram else "normal" if flags.normalvram else "auto",
         use_cpu=tuple(dict.fromkeys(flags.use_cpu)),
         dtype=dtype,
         vae_dtype="float32" if flags.no_half or flags.no_half_vae else "auto",

@@ -111,7 +111,7 @@ def weights_of(checkpoint: Header, separate: Mapping[str, Header], placement: Pl
         if devices[part] != placement.device:
             continue
         dtype = placement.vae_dtype if part == "vae" else placement.dtype
-        rounded = part == "denoiser" and placement.storage == "fp8" and "norm" not in name and "embed" not in name
+        rounded = part != "vae" and placement.storage == "fp8" and "norm" not in name and "embed" not in name
         kept = kept_bytes(tensor, dtype, rounded=rounded)
         found[part] = found.get(part, 0) + kept
         in_file = kept == tensor.offsets[1] - tensor.offsets[0]

@@ -255,6 +255,7 @@ class ModelManager:
         movable = loaded is None or isinstance(loaded, Movable)
         # A model that cannot change stays as it was placed
         placement = self._placement if loaded is None or movable else loaded.placement
+        movable = movable and self._options.vram != "normal"  # that says so: only what runs out changes it
         return self._room.judge(
             key, info, weights, wanted, placement, there=bytes_there(loaded) if loaded else 0,
             others=self._could_be_given_up(key), movable=movable,

@@ -146,6 +146,22 @@ SPECS: tuple[SettingSpec, ...] = (
         label="Memory for checkpoints (GB)", help="Loaded checkpoints stay in memory up to this; 0 for automatic.",
     ),
     SettingSpec(
+        name="vram", section="performance", kind="choice", default="auto", choices=("auto", "normal", "medium", "low"),
+        label="Device memory",
+        help="How much of a model is on the device; automatic chooses for each request. --medvram and --lowvram go "
+        "before this.",
+    ),
+    SettingSpec(
+        name="weights", section="performance", kind="choice", default="file", choices=("file", "compute", "fp8"),
+        label="Weights",
+        help="As the file has them; unpacked, which is faster and takes more memory; or in 8 bits, which halves the "
+        "memory of 16-bit models and changes pictures.",
+    ),
+    SettingSpec(
+        name="tiled_vae", section="performance", kind="bool", default=False, label="Always decode in tiles",
+        help="Else pictures are decoded in tiles only where there is too little memory to decode them whole.",
+    ),
+    SettingSpec(
         name="max_batch_rows", section="performance", kind="int", default=16, low=2, high=128,
         label="Rows per pass", help="Most rows of one forward pass; a picture with guidance takes two.",
     ),

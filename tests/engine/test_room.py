@@ -187,6 +187,14 @@ def test_the_mode_saves_at_least_what_the_person_asks(asked: MemoryMode, files: 
     assert Card(4 * GB).manager(vram=asked).bring(chosen(files[0]), SMALL).backbone.placement.vram == "low"
 
 
+def test_a_person_who_wants_the_whole_model_there_gets_it(files: list[FileRef]) -> None:
+    card = Card(7 * GB)
+    models = card.manager(vram="normal")
+    fit = models.bring(chosen(files[0]), SMALL).fit
+    assert (fit.choice.mode, card.loads) == ("normal", ["normal"])
+    assert "may fail" in fit.notice
+
+
 def test_a_larger_picture_changes_the_mode_in_place_and_a_smaller_one_changes_it_back(files: list[FileRef]) -> None:
     card = Card(10 * GB)
     models = card.manager()
