@@ -39,6 +39,7 @@ ATTENDING, RESIDUAL = 26, 16  # values per channel and pixel of a UNet's level
 TOKEN_VALUES: Mapping[str, float] = {"sd3": 12.5, "flux": 17.5, "chroma": 16.5, "z_image": 16, "qwen_image": 15}
 OTHER_TOKEN_VALUES = 20.0  # of a transformer that nobody has counted
 UNKNOWN_WIDTH = 3072
+CLIP_WIDTH = 1280  # of the widest CLIP text encoder
 
 _TEXT = ("cond_stage_model.", "conditioner.embedders.", "text_encoder", "text_model.")
 _VAE = ("first_stage_model.", "vae.")
@@ -112,11 +113,20 @@ def weights_of(checkpoint: Header, separate: Mapping[str, Header], placement: Pl
             continue
         dtype = placement.vae_dtype if part == "vae" else placement.dtype
         rounded = part != "vae" and placement.storage == "fp8" and "norm" not in name and "embed" not in name
-        kept = kept_bytes(tensor, dtype, rounded=rounded)
+        as_stored = part == "text" and placement.storage == "file" and _stays_mapped(tensor, devices[part])
+        kept = tensor.offsets[1] - tensor.offsets[0] if as_stored else kept_bytes(tensor, dtype, rounded=rounded)
         found[part] = found.get(part, 0) + kept
+        if as_stored:
+            continue
         in_file = kept == tensor.offsets[1] - tensor.offsets[0]
         fresh += 0 if in_file and tensor.dtype not in _FLOATS - {_NAMES.get(dtype)} else kept
     return Weights(parts=found, fresh=fresh)
+
+
+def _stays_mapped(tensor: TensorInfo, device: torch.device) -> bool:
+    """Whether a text encoder computes with a weight straight from the file, whatever its dtype: T5 and Qwen do so on
+    the CPU, CLIP, which is at most 1280 wide, does not (see `modules.backbones.encoders.loading`)."""
+    return device.type == "cpu" and len(tensor.shape) == 2 and min(tensor.shape) > CLIP_WIDTH
 
 
 def _tensors(checkpoint: Header, separate: Mapping[str, Header]) -> Iterator[tuple[str, TensorInfo, PartName]]:

@@ -48,6 +48,7 @@ BENCHMARKS = (
     Benchmark("preview", ("--runs", "1", "--steps", "4")),
     Benchmark("gpu", ("--runs", "1", "--steps", "4")),
     Benchmark("flux", ("--double", "1", "--single", "1")),
+    Benchmark("gpu_memory", ("--runs", "1", "--steps", "2", "--caps", "4")),
     Benchmark("catalog", ("--runs", "1", "--files", "100")),
     Benchmark("history", ("--runs", "20", "--pictures", "200")),
     Benchmark("png", ("--runs", "2", "--size", "512")),

@@ -1,12 +1,15 @@
 """Swapping between two checkpoints of 2 GB: how long until the model answers, and what memory is left behind.
 
-    python -m tests.benchmarks.swap [--size 64] [--runs 5] [--swaps 20] [--dtype float32] [--full]
+    python -m tests.benchmarks.swap [--size 64] [--runs 5] [--swaps 50] [--dtype float32] [--full]
+    python -m tests.benchmarks.swap --files A.safetensors B.safetensors [C.safetensors ...] [--family sdxl]
 
 The files are in the compute dtype: on the CPU float32, in Stable Diffusion 1's architecture with a UNet six tenths as
 wide, so that one is 2.08 GB (--full: Stable Diffusion 1.5's own widths, 4.3 GB each). A swap's time is that from the
 request to the first prediction of the UNet, less the same for a model that is in place and has computed before;
 prompts are new each time. "resident": both models fit the budget. "file": one fits, the file is in the system's cache.
-Memory is anonymous memory, sampled all the time in a run of its own; file pages are not counted.
+Memory is anonymous memory, sampled all the time in a run of its own; file pages are not counted. That run goes round
+over five models of different widths, so that memory which one gives back has to serve for all of them. --files: these
+instead, of any family; the times are those of the first two.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -32,7 +35,8 @@ from tests.benchmarks.tables import against
 WARM_REQUESTS = 4  # before a model counts as settled: layers change how they keep their weights in the first calls
 RESIDENT_MS, READ_RATIO, GROWTH, PEAK = 50.0, 1.3, 0.03, 1.15
 SAMPLE_SECONDS = 0.02
-THIRD = 3  # the swap after which memory is compared with that after the last one
+FIFTH = 5  # the swap after which memory is compared with that after the last one
+WIDTHS = (96, 128, 160, 192, 224)  # of the finest level of the models of the memory run
 READ_BYTES = 16 << 20
 
 
@@ -74,6 +78,7 @@ class Asked:
     device: str
     dtype: str
     threads: int
+    family: str = "sd1"
 
     def options(self, cache_bytes: int | None) -> EngineOptions:
         return EngineOptions(
@@ -94,7 +99,8 @@ class Swapper:
     def first_output(self, file: Path, *, prompt: str = "") -> float:
         """Seconds from the request to the UNet's first prediction; the job is then run to its end."""
         text = prompt or f"a red apple, number {next(self._numbers)}"
-        job = self.engine.run(plan(file, side=self._asked.side, steps=1, prompt=text, negative=f"not {text}"))
+        wanted = plan(file, side=self._asked.side, steps=1, prompt=text, negative=f"not {text}")
+        job = self.engine.run(replace(wanted, family=self._asked.family))
         self.pictures[file] = job.first(ImageReady)[1].payload
         return job.first(Step)[0]
 
@@ -178,7 +184,7 @@ def memory_of_swaps(asked: Asked, files: Sequence[Path], swaps: int) -> Memory:
     firsts: dict[Path, bytes] = {}
     with AnonymousMemory() as watching:
         for turn in range(swaps + 1):  # the first one is no swap: nothing was loaded before
-            file = files[turn % 2]
+            file = files[turn % len(files)]
             swapper.settled(file)
             swapper.first_output(file, prompt="the same apple")
             firsts.setdefault(file, swapper.pictures[file])
@@ -191,36 +197,52 @@ def memory_of_swaps(asked: Asked, files: Sequence[Path], swaps: int) -> Memory:
     return Memory(bare=bare, weights=weights, after=tuple(after), peak=watching.peak, same_picture=same)
 
 
+def several(folder: Path, dtype: torch.dtype) -> list[Path]:
+    """Models of five widths, of 1.0 to 2.7 GB in float32."""
+    return [
+        harness.write_sd15(
+            folder / f"width-{width}.safetensors", seed=width, dtype=dtype,
+            unet={**harness.UNET, "block_out_channels": (width, 2 * width, 4 * width, 4 * width)},
+        )
+        for width in WIDTHS
+    ]  # fmt: skip
+
+
 def main() -> None:
     parser = harness.arguments(__doc__ or "", runs=5)
     parser.add_argument("--size", type=int, default=64, help="pixels of a side (default %(default)s)")
-    parser.add_argument("--swaps", type=int, default=20, help="swaps of the memory run (default %(default)s)")
+    parser.add_argument("--swaps", type=int, default=50, help="swaps of the memory run (default %(default)s)")
     parser.add_argument("--device", default="cpu", help="where it computes (default %(default)s)")
     parser.add_argument("--dtype", default="float32", help="of files and computation (default %(default)s)")
+    parser.add_argument("--files", type=Path, nargs="+", default=[], help="checkpoints in the dtype of computing")
+    parser.add_argument("--family", default="sd1", help="of these files (default %(default)s)")
     parser.add_argument("--full", action="store_true", help="Stable Diffusion 1.5's own widths")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     facts = harness.machine()
-    asked = Asked(side=options.size, device=options.device, dtype=options.dtype, threads=options.threads)
+    asked = Asked(
+        side=options.size, device=options.device, dtype=options.dtype, threads=options.threads, family=options.family
+    )
     unet = harness.UNET if options.full or options.dtype != "float32" else harness.NARROW_UNET
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        files = [
-            harness.write_sd15(Path(folder) / f"{name}.safetensors", seed=seed, dtype=_DTYPES[options.dtype], unet=unet)
+        dtype = _DTYPES[options.dtype]
+        files = options.files or [
+            harness.write_sd15(Path(folder) / f"{name}.safetensors", seed=seed, dtype=dtype, unet=unet)
             for seed, name in enumerate("AB")
         ]
         size = files[0].stat().st_size
         # Memory first: later it would begin with what the other runs left behind
-        used = memory_of_swaps(asked, files, options.swaps)
+        used = memory_of_swaps(asked, options.files or several(Path(folder), dtype), options.swaps)
         from_file = file_swaps(asked, files, options.runs)
         resident = resident_swaps(asked, files, options.runs)
-    growth = used.after[-1] / used.after[min(THIRD, len(used.after)) - 1] - 1
+    growth = used.after[-1] / used.after[min(FIFTH, len(used.after)) - 1] - 1
     rows: list[dict[str, object]] = [
         against("swap to a resident model", resident.swap * 1000, unit="ms", at_most=RESIDENT_MS),
         against("swap to a warm file", from_file.swap, unit="s", at_most=READ_RATIO * from_file.read),
         against("reading that file into a resident buffer", from_file.read, unit="s"),
         against("first output without a swap", from_file.settled, unit="s"),
         against(
-            f"memory after swap {len(used.after)}, over that after swap {THIRD}", growth * 100, unit="%",
+            f"memory after swap {len(used.after)}, over that after swap {FIFTH}", growth * 100, unit="%",
             at_most=GROWTH * 100,
         ),
         against("peak over the bare process, in weights", (used.peak - used.bare) / used.weights, at_most=PEAK),

@@ -207,6 +207,14 @@ def test_separate_files_take_their_parts_places() -> None:
     assert weights_of(whole, {"vae": whole}, half).parts == {"denoiser": 200, "vae": 20, "text": 20}
 
 
+def test_large_text_encoders_compute_from_their_file_on_the_cpu() -> None:
+    whole = header_of(model__diffusion_model__x=f16(10), text_encoders__t5xxl__wi=f16(10240, 4096))
+    clip = header_of(text_model__fc1=f16(5120, 1280))
+    told = weights_of(whole, {"text_encoder": clip}, placement())
+    assert told.parts["text"] == 2 * 10240 * 4096 + 4 * 5120 * 1280
+    assert told.fresh == 4 * 10 + 4 * 5120 * 1280
+
+
 def test_packed_weights_are_kept_as_they_are() -> None:
     half, full = torch.float16, torch.float32
     assert kept_bytes(TensorInfo("F8_E4M3", (8, 8), (0, 64)), full) == 64

@@ -16,9 +16,10 @@ from transformers import T5Config, T5EncoderModel
 
 from modules.backbones.encoders.loading import wide_text_dtype
 from modules.backbones.encoders.t5 import T5Encoder, load_t5, t5_tokenizer
-from modules.backbones.offload import OneAtATime, by_layer, release
+from modules.backbones.offload import Turns
 from modules.backbones.weights import weight_bytes
 from modules.core.errors import CheckpointMissing, CorruptCheckpoint
+from modules.core.job import MemoryMode
 from modules.prompting.t5 import packed_pieces
 from tests.backbones.encoders.tiny import CPU, FP32, LONG, SHORT, in_folder, randomised, their_t5, written
 
@@ -137,18 +138,16 @@ def test_weights_are_the_mapped_file(module: Any, tmp_path: Path, stored: torch.
             assert any(begin <= value.data_ptr() < end for begin, end in spans), name
 
 
-@pytest.mark.parametrize("how", ["by_layer", "one_at_a_time"])
-def test_offloading_takes_along_what_stays_as_stored(module: Any, tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize("mode", ["medium", "low"])
+def test_offloading_takes_along_what_stays_as_stored(module: Any, tmp_path: Path, mode: MemoryMode) -> None:
     info, names = written(copy.deepcopy(module).half(), tmp_path / "t5.safetensors")
     encoder = load_t5(info, names, CONFIG, FP32)
     before = encoder.encode(SHORT).hidden
-    if how == "by_layer":
-        by_layer(encoder.module, CPU)
-    else:
-        OneAtATime(CPU).add(encoder.module)
+    turns = Turns(CPU, mode)
+    turns.add(encoder.module)
     assert torch.equal(encoder.encode(SHORT).hidden, before)
     assert torch.equal(encoder.encode(SHORT).hidden, before)
-    release(encoder.module)
+    turns.close()
 
 
 def test_where_all_is_to_be_unpacked_nothing_stays_as_stored(module: Any, tmp_path: Path) -> None:

@@ -1,0 +1,153 @@
+"""On a CUDA device that may use 8, 6 or 4 GB of its memory: which memory mode is chosen, and what it costs.
+
+    python -m tests.benchmarks.gpu_memory [--caps 8 6 4] [--size 512] [--steps 20] [--runs 3]
+    python -m tests.benchmarks.gpu_memory --file sdxl.safetensors --family sdxl --size 1024 --steps 30
+
+The caps are torch's (set_per_process_memory_fraction): an allocation beyond one fails as on a smaller card. Per cap and
+mode: seconds of a whole picture, bytes that the estimate told and that torch had at most, and the difference from the
+picture of the whole model on the device. "auto" is what the engine chooses. Then decoding alone, whole and in tiles.
+--file: a checkpoint of any family in place of a random Stable Diffusion 1.5 one. Without a CUDA device the table says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from modules.core.generation import FileRef, ModelChoice
+from modules.core.job import EngineOptions, ImageReady, Notice
+from modules.engine.room import loaded_weights
+from tests.benchmarks import harness
+from tests.benchmarks.gpu import NO_DEVICE
+from tests.benchmarks.inline import InlineEngine, Job, plan
+from tests.passes import chosen
+
+Asked = Literal["auto", "normal", "medium", "low"]
+MODES: tuple[Asked, ...] = ("auto", "normal", "medium", "low")
+GB = 1 << 30
+
+
+def capped(gigabytes: float | None) -> None:
+    """Let torch use so much of the first device, or all of it."""
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(1.0 if gigabytes is None else min(1.0, gigabytes * GB / total), 0)
+
+
+class Card:
+    """Pictures of one checkpoint under caps. reference: the picture of the whole model without a cap."""
+
+    def __init__(self, options: argparse.Namespace, file: Path) -> None:
+        self._options, self._file = options, file
+        self._numbers = itertools.count()
+        self.reference = b""
+
+    def row(self, cap: float | None, mode: Asked) -> dict[str, object]:
+        """One line of the table."""
+        capped(cap)
+        engine = InlineEngine(EngineOptions(device="cuda", vram=mode, preview_ms=0, trace=False))
+        what: dict[str, object] = {"GB": cap or "all", "asked": mode}
+        try:
+            seconds, job = self._timed(engine)
+        except RuntimeError as error:  # the engine's own words are in it
+            return {**what, "result": str(error)[:80]}
+        finally:
+            torch.cuda.synchronize()
+        brought = engine.manager.bring(self._choice())
+        picture = job.first(ImageReady)[1].payload
+        self.reference = self.reference or picture
+        notices = [event.text for _, event in job.events if isinstance(event, Notice)]
+        row = {
+            **what, "mode": brought.backbone.placement.vram, "s": seconds,
+            "weights GB": loaded_weights(brought.backbone).total / GB,
+            "told GB": brought.fit.choice.needed / GB, "most GB": torch.cuda.max_memory_allocated() / GB,
+            "error": harness.pixel_difference(picture, self.reference), "notices": len(notices),
+        }  # fmt: skip
+        engine.close()
+        return row
+
+    def decoding(self) -> list[dict[str, object]]:
+        """Seconds and memory of decoding alone."""
+        capped(None)
+        engine = InlineEngine(EngineOptions(device="cuda", preview_ms=0, trace=False))
+        backbone = engine.manager.bring(self._choice()).backbone
+        side = self._options.size // backbone.downscale
+        latent = torch.randn(1, backbone.latent_channels, side, side, device="cuda")
+        rows: list[dict[str, object]] = []
+        for tiled in (False, True):
+
+            def decode(tiled: bool = tiled) -> None:
+                backbone.decode(latent, tiled=tiled)
+                torch.cuda.synchronize()
+
+            decode()
+            before = torch.cuda.memory_allocated()
+            torch.cuda.reset_peak_memory_stats()
+            seconds = _median(decode, self._options.runs)
+            most = torch.cuda.max_memory_allocated() - before
+            rows.append({"asked": "decode in tiles" if tiled else "decode whole", "s": seconds, "most GB": most / GB})
+        engine.close()
+        return rows
+
+    def _timed(self, engine: InlineEngine) -> tuple[float, Job]:
+        self._picture(engine)  # the first one loads
+        torch.cuda.reset_peak_memory_stats()
+        times: list[float] = []
+        for _ in range(self._options.runs):
+            began = time.perf_counter()
+            self._picture(engine)
+            times.append(time.perf_counter() - began)
+        return statistics.median(times), self._picture(engine, "the same apple")
+
+    def _picture(self, engine: InlineEngine, prompt: str = "") -> Job:
+        text = prompt or f"a red apple, number {next(self._numbers)}"
+        wanted = plan(self._file, side=self._options.size, steps=self._options.steps, prompt=text)
+        return engine.run(replace(wanted, family=self._options.family))
+
+    def _choice(self) -> ModelChoice:
+        return chosen(FileRef(name=self._file.stem, path=str(self._file)))
+
+
+def _median(run: Callable[[], None], runs: int) -> float:
+    times = []
+    for _ in range(runs):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def main() -> None:
+    parser = harness.arguments(__doc__ or "", runs=3)
+    parser.add_argument("--caps", type=float, nargs="+", default=[8, 6, 4], help="GB (default %(default)s)")
+    parser.add_argument("--size", type=int, default=512, help="pixels of a side (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=20, help="Euler steps (default %(default)s)")
+    parser.add_argument("--file", type=Path, help="a checkpoint (default: random Stable Diffusion 1.5)")
+    parser.add_argument("--family", default="sd1", help="of that file (default %(default)s)")
+    options = parser.parse_args()
+    facts = harness.machine()
+    title = f"Memory modes on a CUDA device, {options.size} x {options.size}, {options.steps} steps"
+    if not torch.cuda.is_available():
+        harness.report(title, [{"result": NO_DEVICE}], facts=facts, output=options.json)
+        return
+    facts["device"] = torch.cuda.get_device_name()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        card = Card(options, options.file or harness.write_sd15(Path(folder) / "random.safetensors"))
+        rows = [card.row(None, "normal")]
+        rows += [card.row(cap, mode) for cap in options.caps for mode in MODES]
+        rows += card.decoding()
+    capped(None)
+    harness.report(title, rows, facts=facts, output=options.json)
+
+
+if __name__ == "__main__":
+    main()
