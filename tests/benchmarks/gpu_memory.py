@@ -6,7 +6,8 @@
 The caps are torch's (set_per_process_memory_fraction): an allocation beyond one fails as on a smaller card. Per cap and
 mode: seconds of a whole picture, bytes that the estimate told and that torch had at most, and the difference from the
 picture of the whole model on the device. "auto" is what the engine chooses. Then decoding alone, whole and in tiles.
---file: a checkpoint of any family in place of a random Stable Diffusion 1.5 one. Without a CUDA device the table says so.
+--file: a checkpoint of any family in place of a random Stable Diffusion 1.5 one. --compiled: without a cap the denoiser
+is compiled as well. Without a CUDA device the table says so.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Literal
 
 import torch
 
+from modules.backbones.loaded import Loaded
 from modules.core.generation import FileRef, ModelChoice
 from modules.core.job import EngineOptions, ImageReady, Notice
 from modules.engine.room import loaded_weights
@@ -51,12 +53,16 @@ class Card:
         self._numbers = itertools.count()
         self.reference = b""
 
-    def row(self, cap: float | None, mode: Asked) -> dict[str, object]:
-        """One line of the table."""
+    def row(self, cap: float | None, mode: Asked, *, compiled: bool = False) -> dict[str, object]:
+        """One line of the table. compiled: the denoiser is, before it is timed."""
         capped(cap)
         engine = InlineEngine(EngineOptions(device="cuda", vram=mode, preview_ms=0, trace=False))
-        what: dict[str, object] = {"GB": cap or "all", "asked": mode}
+        what: dict[str, object] = {"GB": cap or "all", "asked": "compiled" if compiled else mode}
         try:
+            if compiled:
+                backbone = engine.manager.bring(self._choice()).backbone
+                assert isinstance(backbone, Loaded)
+                backbone._parts[0].compile()  # in place: the engine holds this very module
             seconds, job = self._timed(engine)
         except RuntimeError as error:  # the engine's own words are in it
             return {**what, "result": str(error)[:80]}
@@ -131,6 +137,7 @@ def main() -> None:
     parser.add_argument("--caps", type=float, nargs="+", default=[8, 6, 4], help="GB (default %(default)s)")
     parser.add_argument("--size", type=int, default=512, help="pixels of a side (default %(default)s)")
     parser.add_argument("--steps", type=int, default=20, help="Euler steps (default %(default)s)")
+    parser.add_argument("--compiled", action="store_true", help="time the compiled denoiser, too")
     parser.add_argument("--file", type=Path, help="a checkpoint (default: random Stable Diffusion 1.5)")
     parser.add_argument("--family", default="sd1", help="of that file (default %(default)s)")
     options = parser.parse_args()
@@ -143,6 +150,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         card = Card(options, options.file or harness.write_sd15(Path(folder) / "random.safetensors"))
         rows = [card.row(None, "normal")]
+        if options.compiled:
+            rows.append(card.row(None, "normal", compiled=True))
         rows += [card.row(cap, mode) for cap in options.caps for mode in MODES]
         rows += card.decoding()
     capped(None)
