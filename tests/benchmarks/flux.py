@@ -92,7 +92,7 @@ def _random(name: str, shape: torch.Size, noise: Tensor) -> Iterator[Tensor]:
 
 def measure(path: Path, dtype: str, side: int, threads: int) -> list[dict[str, object]]:
     """The table's rows."""
-    options = EngineOptions(device="cpu", dtype=dtype, threads=threads, cache_bytes=2 * budget(torch.device("cpu")))
+    options = EngineOptions(device="cpu", dtype=dtype, threads=threads, cache_bytes=2 * budget())
     torch.set_num_threads(threads)
     manager, size = ModelManager(options), path.stat().st_size
     before = anonymous_bytes()

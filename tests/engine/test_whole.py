@@ -19,6 +19,7 @@ from modules.core.generation import FileRef, GenerationPlan, ModelChoice
 from modules.core.job import Completed, EngineOptions, Event, Failed, ImageReady, Interrupted, Notice, Started, Step
 from modules.diffusion.backbone import Backbone
 from modules.engine.engine import Engine
+from modules.engine.estimate import Work
 from modules.engine.manager import ModelManager
 from modules.engine.whole import NOT_KEPT
 from tests.backbones.pipelines import write_pipeline
@@ -54,13 +55,13 @@ class WholeManager(SmallManager):
 
     on_step: OnStep | None = None
 
-    def bring(self, choice: ModelChoice) -> Delivered:
+    def bring(self, choice: ModelChoice, work: Work | None = None) -> Delivered:
         key = self.key(choice)
         if choice.checkpoint.name.startswith("whole") and key not in self.models:
             made = WholeBackbone(key, broken=self.broken)
             made.on_step = self.on_step
             self.models[key] = made
-        return super().bring(choice)
+        return super().bring(choice, work)
 
 
 def whole(**values: object) -> GenerationPlan:
