@@ -111,9 +111,6 @@ class Turns:
             turn.weights.settle(CPU, pin=True)
 
 
-OneAtATime = Turns
-
-
 class _Turn:
     def __init__(self, turns: Turns, part: nn.Module) -> None:
         self.part = part

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from modules.backbones.autoencoder import Autoencoder
 from modules.backbones.encoders.clip import ClipEncoder
 from modules.backbones.loaded import Loaded
-from modules.backbones.offload import OneAtATime
+from modules.backbones.offload import Turns
 from modules.backbones.perturbed import perturbed_attention
 from modules.backbones.seamless import seamless as wrapping
 from modules.core.checkpoint import ModelInfo, Separate
@@ -47,7 +47,7 @@ class Built:
     readers: tuple[ClipEncoder, ...]
     autoencoder: Autoencoder
     load: Callable[[Placement], UnetModel]
-    turns: OneAtATime | None = None
+    turns: Turns | None = None
     arena: Arena | None = None
 
 
