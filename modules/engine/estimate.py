@@ -199,7 +199,8 @@ def pass_values(info: ModelInfo, work: Work) -> float:
 
 def decode_values(info: ModelInfo) -> float:
     """Values per pixel of a picture at the peak of its decoding."""
-    config = info.config.get("vae", {})
+    # Where the VAE is a file of its own, the family tells which kind it is; all of a kind have the same dimensions
+    config = info.config.get("vae") or ({"base_dim": 96} if info.family == "qwen_image" else {})
     if base := config.get("base_dim"):
         return 18.0 * _number(base, 96)
     channels: list[int] = list(config.get("block_out_channels") or (128, 256, 512, 512))

@@ -171,6 +171,11 @@ def test_decoding(kind: type[Any], config: dict[str, Any], latent: tuple[int, ..
         assert 2 * tiles <= needs.tiled <= 2 * tiles * MARGIN * 1.2 + FIXED
 
 
+def test_a_vae_in_a_file_of_its_own_is_the_family_s_kind() -> None:
+    assert decode_values(info("qwen_image")) == decode_values(info(vae={"base_dim": 96})) == 1728
+    assert decode_values(info("flux")) == decode_values(info(vae=KL)) == 768
+
+
 def test_weights_are_those_that_will_be_loaded(tmp_path: Path) -> None:
     path = write_tiny_sd1(tmp_path / "a.safetensors")
     header = read_header(path)
