@@ -187,7 +187,10 @@ def worker_pool(options: EngineOptions, devices: Sequence[str], log_path: Path) 
 
 
 def together(statuses: Sequence[EngineStatus]) -> EngineStatus:
-    """One status of several: the liveliest state, memory in all, and each device's own under `devices`."""
+    """One status of several: the liveliest state, the most frugal memory mode, memory in all.
+
+    Each device's own stands under `devices`.
+    """
     lively: tuple[State, ...] = ("busy", "idle", "starting", "gone")
     first = statuses[0]
     return EngineStatus(
@@ -199,7 +202,7 @@ def together(statuses: Sequence[EngineStatus]) -> EngineStatus:
         memory_total=sum(status.memory_total for status in statuses),
         loaded=tuple(dict.fromkeys(name for status in statuses for name in status.loaded)),
         restarts=sum(status.restarts for status in statuses),
-        memory_mode=", ".join(dict.fromkeys(status.memory_mode for status in statuses if status.memory_mode)),
+        memory_mode=max((each.memory_mode for each in statuses), key=("", "normal", "medium", "low").index),
         memory_needed=sum(status.memory_needed for status in statuses),
         options=first.options,
         devices=tuple(
