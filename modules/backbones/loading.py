@@ -99,7 +99,10 @@ class Assembly:
         network = skeleton(kind, self.info.config[component], build)
         where, dtype, source = home(placement.unet_device, placement), placement.dtype, Path(self.info.path).name
         tensors = map_tensors(self.info, names.values())
-        fill(network, tensors, names=names, device=where, dtype=dtype, source=source, arena=self.arena)
+        fill(
+            network, tensors, names=names, device=where, dtype=dtype, source=source, storage=placement.storage,
+            arena=self.arena,
+        )  # fmt: skip
         put(network, placement.unet_device, placement, self.turns)
         return network
 

@@ -38,9 +38,16 @@ def run(flags: argparse.Namespace, console: Console) -> int:
     for heading, infos in (("Checkpoints", checkpoints), ("VAEs", vaes), ("Text encoders", encoders)):
         console.print(f"{heading}: {len(infos)}")
         for info in infos:
-            about = info.problem if not info.supported else f"{info.label}, {info.dtype}, {info.size / 2**20:,.0f} MiB"
+            about = info.problem if not info.supported else _about(info)
             console.print(f"  {info.title}: {about}")
     return FINE
+
+
+def _about(info: ModelInfo) -> str:
+    """What a checkpoint is, for people: family, what sets it apart, precision and size."""
+    kind = info.variant if "text_encoder" not in info.family and info.family != "vae" else ""
+    told = (info.label, kind, info.dtype, info.quantisation, f"{info.size / 2**20:,.0f} MiB")
+    return ", ".join(part for part in told if part)
 
 
 def _take(flags: argparse.Namespace, console: Console) -> int:

@@ -10,7 +10,7 @@ from modules.families.layouts.parts import VAE, main_dtype, vae_parts
 from modules.families.layouts.prefixes import harmless
 
 LABEL = "VAE"
-_USED = ("kl4", "kl16", "qwen")
+_USED = {"kl4": "Stable Diffusion 1, 2, XL", "kl16": "SD3, Flux, Chroma, Z-Image", "qwen": "Qwen-Image"}
 # A name that only such a decoder has -> its kind and what it is called
 _OTHERS = {
     "decoder.layers.1.weight": ("taesd", "a TAESD preview decoder, not a VAE: put it into models/VAE-approx"),
@@ -85,7 +85,7 @@ def _describe(header: Header) -> ModelInfo:
         name=header.stem,
         path=str(header.path),
         family="vae",
-        label=LABEL,
+        label=f"{LABEL} ({_USED[network.kind]})" if network.kind in _USED else LABEL,
         supported=not problem,
         problem=problem,
         variant=network.kind,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from modules.backbones.chroma import chroma
 from modules.backbones.flux import flux
+from modules.backbones.packed.linear import PackedLinear
 from modules.backbones.sd3 import sd3
 from modules.core.checkpoint import ModelInfo, Separate, read_header
 from modules.core.errors import RequestError, UnsupportedCheckpoint
@@ -250,6 +251,20 @@ def test_weights_of_eight_bits_stay_so_and_compute_as_what_they_stand_for(family
     (text,) = exact.encode(["a red apple"], 1)
     wanted = pass_of(loaded(tmp_path / "rounded.safetensors"), text)
     torch.testing.assert_close(pass_of(packed, text), wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["flux", "chroma", "sd3"])
+def test_a_denoiser_is_kept_in_eight_bits_where_that_is_asked(family: str, tmp_path: Path) -> None:
+    info = described(tiny.tiny_model(family).write(tmp_path / "a.safetensors"))
+    frugal = LOADERS[family].load(info, Separate(), replace(placement(), storage="fp8"))
+    plain = loaded(tmp_path / "a.safetensors")
+    layers = [module for module in frugal._transformer.modules() if isinstance(module, PackedLinear)]
+    assert layers
+    assert frugal.weight_bytes < plain.weight_bytes
+    (text,) = plain.encode(["a red apple"], 1)
+    close, exact = pass_of(frugal, text), pass_of(plain, text)
+    assert not torch.equal(close, exact)
+    assert float((close - exact).abs().mean() / exact.abs().mean()) < 0.1
 
 
 def test_a_transformer_alone_in_gguf_computes_with_its_parts_from_files(tmp_path: Path) -> None:
