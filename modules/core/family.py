@@ -150,6 +150,7 @@ def foreign(header: Header, name: str, label: str, problem: str, *, variant: str
         supported=False,
         problem=problem,
         variant=variant,
+        dtype="",
         components=(),
         size=header.size,
         mtime_ns=header.mtime_ns,

@@ -223,7 +223,7 @@ class Resolver:
         if not usable:
             raise CheckpointMissing(
                 "There is no checkpoint that can be loaded.",
-                hint="Put a Stable Diffusion 1 .safetensors file into models/Stable-diffusion.",
+                hint="Put a .safetensors checkpoint into models/Stable-diffusion.",
             )
         return next((info for info in usable if complete(info, self._models)), usable[0])
 
