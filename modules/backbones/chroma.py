@@ -44,7 +44,7 @@ class Chroma(FlowTransformer):
         """A text's tokens and one more, which lie at no place, so that none of the others need be there."""
         read = self._t5.encode(text, emphasis)
         seen = read.hidden.shape[1] if read.mask is None else int(read.mask.sum())
-        return Text(read.hidden[:, :seen], joins="pad")
+        return Text(read.hidden[:, :seen], joins="pad", notice=read.notice)
 
     def _predict(self, seen: Seen) -> Tensor:
         height, width = seen.x.shape[-2:]

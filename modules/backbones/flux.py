@@ -46,7 +46,8 @@ class Flux(FlowTransformer):
     def _read(self, text: str, clip_skip: int, emphasis: Emphasis) -> Text:
         """What fills a text up is attended to as well, so texts of unequal length share no pass."""
         pooled = self._clip.encode(text, clip_skip, emphasis).pooled
-        return Text(self._t5.encode(text, emphasis).hidden, pooled, joins="equal")
+        read = self._t5.encode(text, emphasis)
+        return Text(read.hidden, pooled, joins="equal", notice=read.notice)
 
     def _predict(self, seen: Seen) -> Tensor:
         x = seen.x if seen.channels is None else torch.cat([seen.x, seen.channels], 1)

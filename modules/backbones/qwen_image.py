@@ -48,7 +48,8 @@ class QwenImage(FlowTransformer):
         return (self._text.tokens(text, emphasis),)
 
     def _read(self, text: str, clip_skip: int, emphasis: Emphasis) -> Text:
-        return Text(self._text.encode(text, emphasis).hidden, joins="pad")
+        read = self._text.encode(text, emphasis)
+        return Text(read.hidden, joins="pad", notice=read.notice)
 
     def _predict(self, seen: Seen) -> Tensor:
         height, width = seen.x.shape[-2:]

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from modules.backbones.encoders.clip import CLIP_G, CLIP_L, ClipEncoder
+from modules.backbones.encoders.encoded import EncodedText
 from modules.backbones.encoders.t5 import T5Encoder
 from modules.backbones.loading import Assembly
 from modules.backbones.transformer import Built, FlowTransformer, Seen
@@ -55,8 +56,9 @@ class Sd3(FlowTransformer):
         width = self._transformer.config.joint_attention_dim
         clip = torch.cat([first.hidden, second.hidden], -1)
         clip = functional.pad(clip, (0, width - clip.shape[-1]))
-        t5 = clip.new_zeros(1, LENGTH, width) if self._t5 is None else self._t5.encode(text, emphasis).hidden
-        return Text(torch.cat([clip, t5], 1), torch.cat([first.pooled, second.pooled], -1), joins="equal")
+        read = EncodedText(clip.new_zeros(1, LENGTH, width)) if self._t5 is None else self._t5.encode(text, emphasis)
+        pooled = torch.cat([first.pooled, second.pooled], -1)
+        return Text(torch.cat([clip, read.hidden], 1), pooled, joins="equal", notice=read.notice)
 
     def _predict(self, seen: Seen) -> Tensor:
         output: Tensor = self._transformer(

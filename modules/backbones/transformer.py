@@ -106,7 +106,7 @@ class FlowTransformer(Loaded, ABC):
             read = self._read(text, clip_skip, emphasis)
             pooled = None if read.pooled is None else read.pooled.to(device=device, dtype=dtype)
             mask = None if read.mask is None else read.mask.to(device)
-            found.append(Text(read.tokens.to(device=device, dtype=dtype), pooled, mask, read.joins))
+            found.append(Text(read.tokens.to(device=device, dtype=dtype), pooled, mask, read.joins, read.notice))
         return found
 
     @torch.inference_mode()

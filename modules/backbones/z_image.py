@@ -41,7 +41,8 @@ class ZImage(FlowTransformer):
         return (self._text.tokens(text, emphasis),)
 
     def _read(self, text: str, clip_skip: int, emphasis: Emphasis) -> Text:
-        return Text(self._text.encode(text, emphasis).hidden, joins="pad")
+        read = self._text.encode(text, emphasis)
+        return Text(read.hidden, joins="pad", notice=read.notice)
 
     def _predict(self, seen: Seen) -> Tensor:
         """The network counts time from noise to picture, and predicts x0 - n; it takes texts of any lengths."""

@@ -46,13 +46,14 @@ class Text:
 
     joins: how texts of unequal length come into one pass. "repeat": repeated to their least common multiple, which is
     exact where the text is attended to by itself and unmasked (UNets); "pad": filled up at the end, for models that
-    take a mask; "equal": not at all.
+    take a mask; "equal": not at all. notice: what of the text the model does not read, "" for nothing.
     """
 
     tokens: Tensor
     pooled: Tensor | None = None
     mask: Tensor | None = None
     joins: Literal["repeat", "pad", "equal"] = "repeat"
+    notice: str = ""
 
     @property
     def length(self) -> int:

@@ -115,6 +115,8 @@ class Desk:
                 tokens, negative = (backbone.tokens(text, operation.emphasis) for text in operation.texts[:2])
                 seconds = self._clock() - began
                 self._outbox.send(Encoded(job=task.job, seconds=seconds, tokens=tokens, negative_tokens=negative))
+                for notice in dict.fromkeys(text.notice for text in answer if text.notice):
+                    self._outbox.send(Notice(job=task.job, text=notice))
         except Exception as caught:  # noqa: BLE001  it goes to the picture that it concerns
             error = shortage(caught, "the prompt's encoding")
         else:

@@ -105,7 +105,7 @@ class ModelManager:
 
     def key(self, choice: ModelChoice) -> ModelKey:
         """The key a model has now; a changed file has another. Raises CheckpointMissing."""
-        dtype = str(self._placement.dtype).removeprefix("torch.")
+        dtype = str(self._placement_of(choice.family).dtype).removeprefix("torch.")
         # a separate file's time goes into its name: a key has one time, the checkpoint's
         parts = {name: f"{file.path}@{_modified(file)}" for name, file in choice.separate.named}
         return ModelKey(
@@ -127,11 +127,12 @@ class ModelManager:
         parts = Separate(**{name: _part(file, _IDENTIFY[name]) for name, file in choice.separate.named})
         self._drop_outdated(key)
         headers = {name: read_described(part) for name, part in parts.named}
-        weights = weights_of(read_described(info), headers, self._placement)
+        placement = self._placement_of(choice.family)
+        weights = weights_of(read_described(info), headers, placement)
         self._keep_budget(weights)
         fit = self._judged(key, info, weights, work)
         self._make_free(fit.choice.needed, key)
-        backbone = self._load(info, parts, fit.choice.mode)
+        backbone = self._load(info, parts, replace(placement, vram=fit.choice.mode))
         backbone.key = key
         self._loaded[key], self._fresh[key] = backbone, weights.fresh
         self._keep_budget()
@@ -226,25 +227,29 @@ class ModelManager:
     def _placed(self, options: EngineOptions) -> Placement:
         return replace(place(options, self._machine), pool=self._pool)
 
-    def _load(self, info: ModelInfo, separate: Separate[ModelInfo], mode: MemoryMode) -> Backbone:
-        """Load in this mode, or where memory is short for that, without the other models, then in the next ones."""
+    def _placement_of(self, family: str) -> Placement:
+        """Where and in which precision a model of `family` is loaded."""
+        return replace(place(self._options, self._machine, family), pool=self._pool)
+
+    def _load(self, info: ModelInfo, separate: Separate[ModelInfo], placement: Placement) -> Backbone:
+        """Load so, or where memory is short for that, without the other models, then in the next modes."""
         load = self._loaders.kinds[info.family].load
         try:
-            return load(info, separate, replace(self._placement, vram=mode))
+            return load(info, separate, placement)
         except (MemoryError, RuntimeError) as error:
             if not memory.is_short(error):
                 raise
         self.unload()
-        modes = MODES[MODES.index(mode) :] if own_memory(self._placement.device) else (mode,)
+        modes = MODES[MODES.index(placement.vram) :] if own_memory(placement.device) else (placement.vram,)
         for chosen in modes:
-            memory.give_back(self._placement.device)  # only here has the failed attempt let go of its tensors
+            memory.give_back(placement.device)  # only here has the failed attempt let go of its tensors
             try:
-                return load(info, separate, replace(self._placement, vram=chosen))
+                return load(info, separate, replace(placement, vram=chosen))
             except (MemoryError, RuntimeError) as error:
                 if not memory.is_short(error):
                     raise
         raise OutOfMemory(
-            f"There is not enough free memory on {self._placement.device} for {info.name}.",
+            f"There is not enough free memory on {placement.device} for {info.name}.",
             hint="Start with --medvram or --lowvram, or close other programs.",
         )
 
@@ -254,7 +259,7 @@ class ModelManager:
         wanted = work or Work(width=info.defaults.width, height=info.defaults.height)
         movable = loaded is None or isinstance(loaded, Movable)
         # A model that cannot change stays as it was placed
-        placement = self._placement if loaded is None or movable else loaded.placement
+        placement = self._placement_of(info.family) if loaded is None or movable else loaded.placement
         movable = movable and self._options.vram != "normal"  # that says so: only what runs out changes it
         return self._room.judge(
             key, info, weights, wanted, placement, there=bytes_there(loaded) if loaded else 0,

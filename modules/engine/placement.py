@@ -2,7 +2,8 @@
 
 Precision, where nothing else is asked:
 
-- CUDA and ROCm: float16, also for the VAE (a VAE that overflows is repeated in float32 by the engine). Cards of the
+- CUDA and ROCm: float16, also for the VAE (a VAE that overflows is repeated in float32 by the engine); bfloat16 for
+  families that were trained in it (BFLOAT16_FAMILIES), where the card has it. Cards of the
   GTX 16 series return NaN for half-precision convolutions, and those before Pascal compute them slowly: float32.
 - XPU: bfloat16 where the device has it, else float16; the VAE in float32. MPS: float16, the VAE in float32, because
   its half-precision normalisation overflows on large pictures.
@@ -86,8 +87,15 @@ def _cuda(index: int) -> Device:
     return Device(name=f"cuda:{index}", label=facts.name, memory=facts.total_memory, capability=capability, bf16=bf16)
 
 
-def place(options: EngineOptions, machine: Machine) -> Placement:
-    """Decide device and precision of every part. Raises SetupError naming what exists and what is accepted."""
+# Trained in bfloat16, with activations that float16 has no room for
+BFLOAT16_FAMILIES = frozenset({"sd3", "flux", "chroma", "z_image", "qwen_image", "diffusers"})
+
+
+def place(options: EngineOptions, machine: Machine, family: str = "") -> Placement:
+    """Decide device and precision of every part, for models of `family`.
+
+    Raises SetupError naming what exists and what is accepted.
+    """
     main = find_device(options.device, machine)
     unknown = sorted(set(options.use_cpu) - {*PARTS, "all"})
     if unknown:
@@ -101,6 +109,8 @@ def place(options: EngineOptions, machine: Machine) -> Placement:
     # the CPU and Apple's GPUs have one memory: there is nowhere else to keep weights
     vram = "normal" if options.vram == "auto" or main.kind in ("cpu", "mps") else options.vram
     dtype = _dtype("--dtype", options.dtype, unet)
+    if options.dtype == "auto" and dtype == torch.float16 and unet.bf16 and family in BFLOAT16_FAMILIES:
+        dtype = torch.bfloat16
     return Placement(
         device=torch.device(main.name),
         dtype=dtype,
@@ -214,6 +224,7 @@ def _best_dtype(device: Device) -> torch.dtype:
 def _vae_dtype(options: EngineOptions, device: Device, dtype: torch.dtype) -> torch.dtype:
     if options.vae_dtype != "auto":
         return _dtype("--vae-dtype", options.vae_dtype, device)
-    if device.kind == "cuda" and dtype == torch.float16:
-        return torch.float16
+    chosen_here = dtype == torch.float16 or (dtype == torch.bfloat16 and options.dtype == "auto")
+    if device.kind == "cuda" and chosen_here:
+        return dtype
     return torch.float32

@@ -256,7 +256,7 @@ def test_weights_of_eight_bits_stay_so_and_compute_as_what_they_stand_for(family
 @pytest.mark.parametrize("family", ["flux", "chroma", "sd3"])
 def test_a_denoiser_is_kept_in_eight_bits_where_that_is_asked(family: str, tmp_path: Path) -> None:
     info = described(tiny.tiny_model(family).write(tmp_path / "a.safetensors"))
-    frugal = LOADERS[family].load(info, Separate(), replace(placement(), storage="fp8"))
+    frugal: Any = LOADERS[family].load(info, Separate(), replace(placement(), storage="fp8"))
     plain = loaded(tmp_path / "a.safetensors")
     layers = [module for module in frugal._transformer.modules() if isinstance(module, PackedLinear)]
     assert layers

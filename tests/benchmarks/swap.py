@@ -1,7 +1,7 @@
 """Swapping between two checkpoints of 2 GB: how long until the model answers, and what memory is left behind.
 
     python -m tests.benchmarks.swap [--size 64] [--runs 5] [--swaps 50] [--dtype float32] [--full]
-    python -m tests.benchmarks.swap --files A.safetensors B.safetensors [C.safetensors ...] [--family sdxl]
+    python -m tests.benchmarks.swap --files A.safetensors B.safetensors [C.safetensors ...]
 
 The files are in the compute dtype: on the CPU float32, in Stable Diffusion 1's architecture with a UNet six tenths as
 wide, so that one is 2.08 GB (--full: Stable Diffusion 1.5's own widths, 4.3 GB each). A swap's time is that from the
@@ -78,7 +78,7 @@ class Asked:
     device: str
     dtype: str
     threads: int
-    family: str = "sd1"
+    family: str = ""  # as what the files are recognised
 
     def options(self, cache_bytes: int | None) -> EngineOptions:
         return EngineOptions(
@@ -215,14 +215,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="where it computes (default %(default)s)")
     parser.add_argument("--dtype", default="float32", help="of files and computation (default %(default)s)")
     parser.add_argument("--files", type=Path, nargs="+", default=[], help="checkpoints in the dtype of computing")
-    parser.add_argument("--family", default="sd1", help="of these files (default %(default)s)")
     parser.add_argument("--full", action="store_true", help="Stable Diffusion 1.5's own widths")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     facts = harness.machine()
-    asked = Asked(
-        side=options.size, device=options.device, dtype=options.dtype, threads=options.threads, family=options.family
-    )
+    asked = Asked(side=options.size, device=options.device, dtype=options.dtype, threads=options.threads)
     unet = harness.UNET if options.full or options.dtype != "float32" else harness.NARROW_UNET
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         dtype = _DTYPES[options.dtype]

@@ -41,6 +41,23 @@ def test_automatic(machine: Machine, device: str, dtype: torch.dtype, vae_dtype:
     assert (placement.dtype, placement.vae_dtype, placement.vram) == (dtype, vae_dtype, "normal")
 
 
+@pytest.mark.parametrize(
+    ("machine", "family", "dtype"),
+    [
+        (BIG, "flux", BRAIN), (BIG, "qwen_image", BRAIN), (BIG, "sdxl", HALF), (BIG, "", HALF),
+        (Machine(devices=(GTX_16, CPU)), "flux", FULL), (Machine(devices=(APPLE, CPU)), "flux", HALF),
+        (Machine(devices=(CPU,)), "flux", FULL),
+    ],
+)  # fmt: skip
+def test_families_that_need_the_range_of_bfloat16(machine: Machine, family: str, dtype: torch.dtype) -> None:
+    found = place(EngineOptions(), machine, family)
+    assert found.dtype == dtype
+    assert place(EngineOptions(dtype="float32"), machine, family).dtype == FULL
+    if machine is BIG:
+        assert found.vae_dtype == dtype
+        assert place(EngineOptions(dtype="float16"), machine, family).dtype == HALF
+
+
 def test_no_half_flags() -> None:
     assert place(EngineOptions(dtype="float32"), BIG).dtype == FULL
     assert place(EngineOptions(dtype="float32"), BIG).vae_dtype == FULL

@@ -16,7 +16,7 @@ from torch import Tensor
 from modules.core.checkpoint import Separate
 from modules.core.errors import RequestError, UnsupportedCheckpoint
 from modules.core.generation import FileRef, GenerationPlan
-from modules.core.job import EngineOptions, Event, Failed, ImageReady, Interrupted
+from modules.core.job import EngineOptions, Event, Failed, ImageReady, Interrupted, Notice
 from modules.core.sampling import Schedule
 from modules.diffusion.backbone import Backbone, Batch
 from modules.diffusion.noise import PictureNoise
@@ -310,6 +310,15 @@ def test_levels_lean_as_the_authors_have_it(files: dict[str, Files], workshop: W
     scheduler.set_timesteps(sigmas=[0.5], mu=mu)
     ours = backbone.noise_levels(1328, 1328).sigma(499)
     assert ours == pytest.approx(float(scheduler.sigmas[0]), abs=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_a_prompt_says_in_vain_is_told_once(family: str, files: dict[str, Files], workshop: Workshop) -> None:
+    order = order_of(files[family], family, prompt="a (red:1.3) apple", steps=2, seeds=(1, 2))
+    workshop.bench.engine.submit("j", order)
+    workshop.bench.run()
+    told = [event.text for event in workshop.bench.events if isinstance(event, Notice)]
+    assert len([text for text in told if "knows no weights" in text]) == 1
 
 
 def test_what_cannot_be_is_said(files: dict[str, Files], workshop: Workshop) -> None:

@@ -19,8 +19,21 @@ class EncodedClip:
 @dataclass(frozen=True, eq=False)
 class EncodedText:
     """hidden: (1, T, width), in the compute dtype on the denoiser's device. mask: (1, T) bool, what of it a denoiser
-    shall see; None for all. left_out: how many tokens of the prompt found no room."""
+    shall see; None for all. left_out: how many tokens of the prompt found no room. weightless: it has weights, and
+    they were left out."""
 
     hidden: Tensor
     mask: Tensor | None = None
     left_out: int = 0
+    weightless: bool = False
+
+    @property
+    def notice(self) -> str:
+        """What of the prompt is not read, for people; "" where all is."""
+        parts = []
+        if self.left_out:
+            count = f"{self.left_out} tokens" if self.left_out > 1 else "token"
+            parts.append(f"The last {count} of a prompt found no room in the text encoder and had no effect.")
+        if self.weightless:
+            parts.append("This model's text encoder knows no weights: those in a prompt had no effect.")
+        return " ".join(parts)

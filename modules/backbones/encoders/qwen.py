@@ -23,7 +23,7 @@ from modules.diffusion.arena import Arena
 from modules.diffusion.backbone import Placement
 from modules.prompting.folders import folder_of
 from modules.prompting.qwen import SPECIAL, SPECIAL_QWEN3, QwenTokenizer, Template
-from modules.prompting.whole import Reading
+from modules.prompting.whole import Reading, whole
 
 Kind = Literal["qwen2_5_vl", "qwen3"]
 ROPE_THETA = 1_000_000.0  # of all Qwen2.5 and Qwen3 models; a header does not tell
@@ -84,8 +84,9 @@ class QwenEncoder:
         hidden: Tensor = answer.last_hidden_state if self._layer == -1 else answer.hidden_states[self._layer]
         seen = hidden[:, self._template.dropped :]
         return EncodedText(
-            seen.to(device=self._placement.unet_device, dtype=self._placement.dtype), left_out=reading.left_out
-        )
+            seen.to(device=self._placement.unet_device, dtype=self._placement.dtype), left_out=reading.left_out,
+            weightless=emphasis in ("Original", "No norm") and whole(text).weighted,
+        )  # fmt: skip
 
 
 def load_qwen(

@@ -95,6 +95,13 @@ def test_what_finds_no_room_is_counted(z_image: QwenEncoder) -> None:
     answer = z_image.encode(LONG)
     assert answer.hidden.shape == (1, 512, 32)
     assert answer.left_out == len(z_image.tokens(LONG)) + 3 + 5 - 512  # the template has eight tokens
+    assert answer.notice.startswith(f"The last {answer.left_out} tokens of a prompt found no room")
+
+
+def test_weights_that_are_left_out_are_told(z_image: QwenEncoder) -> None:
+    assert "knows no weights" in z_image.encode("a (red:1.5) cat").notice
+    for text, emphasis in (("a red cat", "Original"), ("a (red:1.5) cat", "None"), ("a (red:1.5) cat", "Ignore")):
+        assert not z_image.encode(text, emphasis).notice  # type: ignore[arg-type]
 
 
 def test_a_folder_reads_by_its_own_tokenizer(qwen3: Any, z_image: QwenEncoder, tmp_path: Path) -> None:
