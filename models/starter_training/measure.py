@@ -1,0 +1,216 @@
+"""How good a starter is: forty prompts, four seeds each, told by numbers, and a sheet to look at.
+
+Concept: of all concepts, drawn in every style with the tint and the background that were asked for, which is nearest in
+the autoencoder's feature space? Colours: what most pixels of border and object look like. The pictures are made by
+diffusers' own pipeline, so nothing of this project judges itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.starter_training import networks
+from models.starter_training.art import Sprite, concepts, sprites
+from models.starter_training.export import whole_table
+from models.starter_training.latents import Latents, moments
+from models.starter_training.scenes import BACKGROUNDS, TINTS, Scene, drawn, with_articles
+from models.starter_training.sheets import save_sheet
+from models.starter_training.train_autoencoder import as_tensor
+from models.starter_training.train_drawer import NOISE
+from models.starter_training.words import Words
+
+SEEDS = 4
+CFG, STEPS = 5.0, 25
+SHIFTS = (-4, 0, 4)  # pixels by which a candidate is moved: where a thing stands is free
+SAME = 0.05  # of two pictures of different seeds: mean difference of colours in 0..1 below which they are nearly one
+PLAIN = (
+    "cat", "panda", "penguin", "frog", "butterfly", "octopus", "apple", "banana", "strawberry", "pizza", "donut",
+    "cactus", "mushroom", "rose", "car", "rocket", "house", "umbrella", "guitar", "robot",
+)  # fmt: skip
+COLOURED = (
+    ("green", "car", "white"), ("red", "heart", "yellow"), ("blue", "butterfly", "pink"), ("purple", "dragon", "yellow"),
+    ("pink", "pig", "blue"), ("orange", "fish", "teal"), ("yellow", "star", "purple"), ("red", "balloon", "gray"),
+    ("blue", "robot", "orange"), ("green", "bell", "black"),
+)  # fmt: skip
+STYLED = (("fox", "3d"), ("strawberry", "flat"), ("rocket", "ink"), ("owl", "ink"), ("tree", "flat"))
+CANDIDATES = 24  # triples that were never trained on: the first five of these that the data do not hold
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt and what it asks for."""
+
+    text: str
+    concept: int
+    kind: str
+    tint: str = ""
+    background: str = ""
+    style: str = ""
+
+
+def prompts(latents: Latents) -> list[Asked]:
+    """The forty: 20 plain, 10 of colour and background, 5 of a style, 5 never seen together in training."""
+    number = {concept.name: place for place, concept in enumerate(concepts())}
+    found = [Asked(with_articles(f"a {name}"), number[name], "plain") for name in PLAIN]
+    for tint, name, background in COLOURED:
+        text = with_articles(f"a {tint} {name} on a {background} background")
+        found.append(Asked(text, number[name], "colour", tint, background))
+    for name, style in STYLED:
+        found.append(Asked(with_articles(f"a {name}, {style} style"), number[name], "style", style=style))
+    seen = {(scene.concept, scene.tint, scene.background) for scene in latents.scenes}
+    chance = random.Random(11)
+    while len(found) < len(PLAIN) + len(COLOURED) + len(STYLED) + 5:
+        name = chance.choice(PLAIN)
+        tint, background = chance.choice([*TINTS]), chance.choice([*BACKGROUNDS])
+        if tint != background and (number[name], tint, background) not in seen:
+            text = with_articles(f"a {tint} {name} on a {background} background")
+            found.append(Asked(text, number[name], "unseen", tint, background))
+    return found
+
+
+def pipeline(work: Path) -> tuple[StableDiffusionPipeline, Words]:
+    """diffusers' own pipeline around the trained weights; texts are handed in encoded."""
+    words = Words()
+    model = networks.Drawer(len(words))
+    state = torch.load(work / "drawer.pt", map_location="cpu", weights_only=True)
+    model.load_state_dict(state["average"])
+    unet: UNet2DConditionModel = model.unet.eval()
+    vae = AutoencoderKL.from_pretrained(work / "vae").eval()
+    pipe = StableDiffusionPipeline(
+        vae=vae, text_encoder=model.text.eval(), tokenizer=None, unet=unet, scheduler=DDIMScheduler(**NOISE),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, words
+
+
+@torch.no_grad()
+def made(pipe: StableDiffusionPipeline, words: Words, texts: Sequence[str], seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
+    """A (S, S, 3) picture of each text with each seed."""
+    found = []
+    empty = pipe.text_encoder(input_ids=words.rows([""])).last_hidden_state
+    for text in texts:
+        asked = pipe.text_encoder(input_ids=words.rows([text])).last_hidden_state
+        answer = pipe(
+            prompt_embeds=asked.repeat(len(seeds), 1, 1), negative_prompt_embeds=empty.repeat(len(seeds), 1, 1),
+            num_inference_steps=STEPS, guidance_scale=CFG, height=networks.SIZE, width=networks.SIZE,
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds], output_type="np",
+        )  # fmt: skip
+        found += [(picture * 255).round().astype(np.uint8) for picture in answer.images]
+    return found
+
+
+class Judge:
+    """Tells what is to be seen in a picture."""
+
+    def __init__(self, vae: AutoencoderKL, found: Sequence[Sprite]) -> None:
+        self._vae, self._sprites = vae, found
+        self._kept: dict[tuple[str, str], tuple[Tensor, list[tuple[int, str]]]] = {}
+
+    def nearest(self, picture: NDArray[np.uint8], asked: Asked, background: str) -> tuple[int, str]:
+        """(concept, style) of the nearest of all candidates, shifted and mirrored as it likes."""
+        features, meaning = self._candidates(asked.tint, background)
+        variants = []
+        for view in (picture, picture[:, ::-1].copy()):
+            variants += [np.roll(view, (down, right), (0, 1)) for down in SHIFTS for right in SHIFTS]
+        views = moments(self._vae, as_tensor(variants))[0].flatten(1)
+        distance, place = torch.cdist(views, features).min(1)
+        return meaning[int(place[distance.argmin()])]
+
+    def _candidates(self, tint: str, background: str) -> tuple[Tensor, list[tuple[int, str]]]:
+        if (tint, background) not in self._kept:
+            scenes = [Scene(sprite.concept, sprite.style, background, tint) for sprite in self._sprites]
+            pictures = [drawn(sprite, scene, networks.SIZE) for sprite, scene in zip(self._sprites, scenes, strict=True)]
+            parts = [moments(self._vae, as_tensor(pictures[n : n + 64]))[0] for n in range(0, len(pictures), 64)]
+            meaning = [(scene.concept, scene.style) for scene in scenes]
+            self._kept[tint, background] = torch.cat(parts).flatten(1), meaning
+        return self._kept[tint, background]
+
+
+def background_of(picture: NDArray[np.uint8]) -> str:
+    """The name of the border's middle colour."""
+    border = np.concatenate([picture[:4].reshape(-1, 3), picture[-4:].reshape(-1, 3), picture[:, :4].reshape(-1, 3)])
+    return nearest_name(np.median(border, 0), BACKGROUNDS)
+
+
+def nearest_name(colour: NDArray[np.float64], names: dict[str, tuple[int, int, int]]) -> str:
+    """The nearest of named colours."""
+    return min(names, key=lambda name: float(np.square(colour - np.array(names[name])).sum()))
+
+
+def object_colour(picture: NDArray[np.uint8], background: str) -> str:
+    """The tint that most of the object's coloured pixels have."""
+    pixels = picture.reshape(-1, 3).astype(np.float64)
+    away = np.sqrt(np.square(pixels - np.array(BACKGROUNDS[background])).sum(1)) > 70
+    low, high = pixels.min(1), pixels.max(1)
+    coloured = away & (high - low > 45) & (high > 60)
+    if coloured.sum() < 40:
+        return "none"
+    hues = [_hue(*pixel) for pixel in pixels[coloured][::3]]
+    centres = {name: values[0] for name, values in TINTS.items()}
+    votes = Counter(min(centres, key=lambda name: abs((hue - centres[name] + 180) % 360 - 180)) for hue in hues)
+    return votes.most_common(1)[0][0]
+
+
+def _hue(red: float, green: float, blue: float) -> float:
+    import colorsys
+
+    return colorsys.rgb_to_hsv(red / 255, green / 255, blue / 255)[0] * 360
+
+
+def measured(work: Path, sheet: Path) -> dict[str, object]:
+    """All figures, and the sheet."""
+    pipe, words = pipeline(work)
+    known, asked = concepts(), prompts(Latents(work))
+    judge = Judge(pipe.vae, sprites(work))
+    right, colours, backgrounds, styles, twins, wrong = [], [], [], [], [], []
+    pictures = []
+    for place, each in enumerate(asked):
+        own = made(pipe, words, [each.text], [1000 * place + seed for seed in range(SEEDS)])
+        pictures += own
+        for picture in own:
+            seen = background_of(picture)
+            concept, style = judge.nearest(picture, each, seen)
+            right.append(concept == each.concept)
+            if concept != each.concept:
+                wrong.append(f"{each.text}: {known[concept].name}")
+            if each.background:
+                backgrounds.append(seen == each.background)
+                colours.append(object_colour(picture, seen) == each.tint)
+            if each.style:
+                styles.append(style == each.style)
+        twins += [
+            float(np.abs(one.astype(float) - other).mean() / 255)
+            for index, one in enumerate(own) for other in own[index + 1 :]
+        ]  # fmt: skip
+    save_sheet(pictures, sheet, columns=4 * SEEDS, captions=[each.text for each in asked for _ in range(SEEDS)])
+    return {
+        "concept": float(np.mean(right)), "object colour": float(np.mean(colours)),
+        "background": float(np.mean(backgrounds)), "style": float(np.mean(styles)),
+        "nearly the same": int(np.sum(np.array(twins) < SAME)), "pairs": len(twins), "confused": sorted(wrong),
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True)
+    options = parser.parse_args()
+    found = measured(options.work, options.work / "measured.png")
+    (options.work / "measured.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Train text encoder and UNet on latents and captions."""
+
+from __future__ import annotations
+
+import argparse
+import random
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler
+from torch import Tensor
+
+from models.starter_training import networks
+from models.starter_training.art import concepts
+from models.starter_training.latents import Latents
+from models.starter_training.optimiser import Optimiser
+from models.starter_training.run import Run, accelerator
+from models.starter_training.scenes import caption
+from models.starter_training.sheets import save_sheet
+from models.starter_training.words import Words
+
+TOP, RATIO = 1e-3, 3.0
+LEAST_ALPHA_BAR = 0.012
+SHEET_SECONDS = 900
+NOISE = {
+    "num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+    "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1,
+}  # fmt: skip
+EXAMPLES = (
+    "a cat", "a red apple on a blue background", "a fox, 3d style", "a purple dragon on a yellow background",
+    "strawberry, flat style", "a green car on a white background", "blue butterfly on pink", "rocket, ink style",
+    "a cool face", "a pizza", "a pink elephant, 3d style", "a castle on a green background",
+    "an orange fish on a teal background", "sunflower on a purple background", "blue robot, noto style", "cake",
+    "a guitar on a red background", "ghost on an orange background", "a yellow bunny on a gray background",
+    "a pine tree, ink style", "a panda, flat style", "teal rose", "sailboat on a blue background", "an owl",
+)  # fmt: skip
+
+
+class Times:
+    """Which timesteps are trained, and what they count.
+
+    Both p(t) and w(t) go with alpha_bar^-1/2, together the weighting of a model that predicts v: in plain epsilon's
+    almost nothing is lost at the noisy end, which is where the caption decides.
+    """
+
+    def __init__(self) -> None:
+        self.alphas = DDIMScheduler(**NOISE).alphas_cumprod
+        share = self.alphas.clamp(min=LEAST_ALPHA_BAR) ** -0.5
+        self.weights = share / (share.square().mean() / share.mean())
+        self._share = share / share.sum()
+
+    def drawn(self, count: int) -> Tensor:
+        """(count,) timesteps."""
+        return torch.multinomial(self._share, count, replacement=True)
+
+    def noised(self, latent: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+        """Latents at their timesteps."""
+        kept = self.alphas[times].view(-1, 1, 1, 1)
+        return kept.sqrt() * latent + (1 - kept).sqrt() * noise
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--batch", type=int, default=32, help="pictures of a step in each process")
+    options = parser.parse_args()
+    here, work = accelerator(), options.work
+    words, times, latents, known = Words(), Times(), Latents(work), concepts()
+    torch.manual_seed(0)
+    model = networks.Drawer(len(words)).to(here.device)
+    model.unet.to(memory_format=torch.channels_last)
+    run = Run(here, work / "drawer.pt", model, options.minutes, decay=0.999)
+    named = list(model.named_parameters())
+    optimiser = Optimiser(named, ratio=RATIO, betas=(0.9, 0.98))
+    run.resume(optimiser)
+    wrapped = here.prepare_model(model)
+    seed = 100 + here.process_index + here.num_processes * run.step
+    chance = random.Random(seed)
+    torch.manual_seed(seed)
+    vae = AutoencoderKL.from_pretrained(work / "vae").eval() if here.is_main_process else None
+    waiting: list[int] = []
+    next_sheet = 0.0
+    while (done := run.done()) < 1:
+        if len(waiting) < options.batch:
+            waiting = chance.sample(latents.trained, len(latents.trained))
+        rows = [waiting.pop() for _ in range(options.batch)]
+        latent = latents.drawn(rows)
+        texts = [caption(latents.scenes[row], known[latents.scenes[row].concept], chance) for row in rows]
+        at, noise = times.drawn(len(rows)), torch.randn_like(latent)
+        noised = times.noised(latent, noise, at).contiguous(memory_format=torch.channels_last)
+        answer = wrapped(noised.to(here.device), at.to(here.device), words.blurred(words.rows(texts)).to(here.device))
+        errors = (answer - noise.to(here.device)).square().mean((1, 2, 3))
+        loss = (errors * times.weights[at].to(here.device)).mean()
+        here.backward(loss)
+        here.clip_grad_norm_(model.parameters(), 2.0)
+        optimiser.step(run.rate(TOP, done))
+        run.averaged(named)
+        run.pictures += len(rows) * here.num_processes
+        if run.step % 50 == 0:
+            run.say(loss=float(loss.detach()), plain=float(errors.detach().mean()), rate=run.rate(TOP, done))
+        if run.due():
+            run.save(optimiser)
+        if vae is not None and run.minutes * 60 > next_sheet:
+            next_sheet = run.minutes * 60 + SHEET_SECONDS
+            save_sheet(
+                samples(run.average, words, vae, EXAMPLES), work / f"drawer-{run.minutes:05.0f}.png",
+                columns=8, captions=EXAMPLES,
+            )  # fmt: skip
+    run.save(optimiser)
+
+
+@torch.no_grad()
+def samples(
+    model: networks.Drawer, words: Words, vae: AutoencoderKL, texts: tuple[str, ...], *, cfg: float = 4.0, steps: int = 20
+) -> list:  # type: ignore[type-arg]
+    """(S, S, 3) uint8 pictures of `texts` by DDIM, each from its own seed."""
+    scheduler = DDIMScheduler(**NOISE)
+    scheduler.set_timesteps(steps)
+    device = next(model.parameters()).device
+    side = networks.SIZE // networks.DOWNSCALE
+    x = torch.cat([torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(n)) for n in range(len(texts))])
+    ids = words.rows([*texts, *[""] * len(texts)]).to(device)
+    x = x.to(device)
+    for at in scheduler.timesteps:
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            found = model(torch.cat([x, x]), at.expand(2 * len(texts)).to(device), ids)
+        asked, empty = found.chunk(2)
+        x = scheduler.step(empty + cfg * (asked - empty), at, x).prev_sample
+    pictures = vae.decode((x / networks.VAE["scaling_factor"]).cpu()).sample.clamp(-1, 1)
+    return list(((pictures + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
+
+
+if __name__ == "__main__":
+    main()
