@@ -90,7 +90,7 @@ def tensors_of(model: networks.Drawer, vae: AutoencoderKL, words: Words) -> dict
     """Every tensor under its original name, float16."""
     unet, found = model.unet.state_dict(), {}
     table = original(unet, networks.UNET["layers_per_block"])
-    if unet_names(table.values()) != {name: given for name, given in table.items()}:
+    if unet_names(table.values()) != dict(table):
         raise AssertionError("the names do not lead back to where they came from")
     for name, value in unet.items():
         found[f"model.diffusion_model.{table[name]}"] = value
@@ -103,8 +103,10 @@ def tensors_of(model: networks.Drawer, vae: AutoencoderKL, words: Words) -> dict
         found[f"first_stage_model.{names[name]}"] = value[:, :, None, None] if flat else value
     for name, value in model.text.state_dict().items():
         bare = name.removeprefix("text_model.")
-        value = whole_table(value, words) if bare == "embeddings.token_embedding.weight" else value
-        found[f"cond_stage_model.transformer.text_model.{bare}"] = value
+        table_of_words = bare == "embeddings.token_embedding.weight"
+        found[f"cond_stage_model.transformer.text_model.{bare}"] = (
+            whole_table(value, words) if table_of_words else value
+        )
     halves = {name: value.half().contiguous().clone() for name, value in found.items()}
     halves["cond_stage_model.transformer.text_model.embeddings.position_ids"] = torch.arange(77).unsqueeze(0)
     return halves

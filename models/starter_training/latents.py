@@ -44,7 +44,8 @@ class Latents:
     def drawn(self, rows: list[int]) -> Tensor:
         """(len(rows), 4, h, w) float32, drawn from the posteriors."""
         mean, deviation = self.mean[rows].float(), self.deviation[rows].float()
-        return mean + deviation * torch.randn_like(mean)
+        found: Tensor = mean + deviation * torch.randn_like(mean)
+        return found
 
 
 def held_out() -> set[tuple[int, str]]:
@@ -109,19 +110,21 @@ def main() -> None:
         if here.is_main_process and begin % (20 * BATCH) == 0:
             print(f"{begin * here.num_processes} of {len(plan)} pictures", flush=True)
     part = work / f"latents-{here.process_index}.safetensors"
-    save_file({"mean": torch.cat(means), "deviation": torch.cat(deviations)}, part)
+    save_file({"mean": torch.cat(means).contiguous(), "deviation": torch.cat(deviations).contiguous()}, part)
     here.wait_for_everyone()
     if not here.is_main_process:
         return
-    whole = {name: torch.empty(len(plan), 4, *means[0].shape[2:], dtype=torch.float16) for name in ("mean", "deviation")}
+    whole = {
+        name: torch.empty(len(plan), 4, *means[0].shape[2:], dtype=torch.float16) for name in ("mean", "deviation")
+    }
     for process in range(here.num_processes):
         file = work / f"latents-{process}.safetensors"
         for name, values in load_file(file).items():
             whole[name][process :: here.num_processes] = values
         file.unlink()
     save_file(whole, work / "latents.safetensors")
-    rows = [[scene.concept, scene.style, scene.background, scene.tint] for _, scene in plan]
-    (work / "scenes.json").write_text(json.dumps(rows), encoding="utf-8")
+    scenes = [[scene.concept, scene.style, scene.background, scene.tint] for _, scene in plan]
+    (work / "scenes.json").write_text(json.dumps(scenes), encoding="utf-8")
     vae.cpu().save_pretrained(work / "vae")
     print(f"latents of {len(plan)} pictures, deviation {np.round(whole['mean'].float().std((0, 2, 3)).numpy(), 2)}")
 

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from models.starter_training import networks
 from models.starter_training.art import Sprite, concepts, sprites
-from models.starter_training.export import whole_table
 from models.starter_training.latents import Latents, moments
 from models.starter_training.scenes import BACKGROUNDS, TINTS, Scene, drawn, with_articles
 from models.starter_training.sheets import save_sheet
@@ -40,7 +39,8 @@ PLAIN = (
     "cactus", "mushroom", "rose", "car", "rocket", "house", "umbrella", "guitar", "robot",
 )  # fmt: skip
 COLOURED = (
-    ("green", "car", "white"), ("red", "heart", "yellow"), ("blue", "butterfly", "pink"), ("purple", "dragon", "yellow"),
+    ("green", "car", "white"), ("red", "heart", "yellow"), ("blue", "butterfly", "pink"),
+    ("purple", "dragon", "yellow"),
     ("pink", "pig", "blue"), ("orange", "fish", "teal"), ("yellow", "star", "purple"), ("red", "balloon", "gray"),
     ("blue", "robot", "orange"), ("green", "bell", "black"),
 )  # fmt: skip
@@ -97,7 +97,9 @@ def pipeline(work: Path) -> tuple[StableDiffusionPipeline, Words]:
 
 
 @torch.no_grad()
-def made(pipe: StableDiffusionPipeline, words: Words, texts: Sequence[str], seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
+def made(
+    pipe: StableDiffusionPipeline, words: Words, texts: Sequence[str], seeds: Sequence[int]
+) -> list[NDArray[np.uint8]]:
     """A (S, S, 3) picture of each text with each seed."""
     found = []
     empty = pipe.text_encoder(input_ids=words.rows([""])).last_hidden_state
@@ -132,7 +134,9 @@ class Judge:
     def _candidates(self, tint: str, background: str) -> tuple[Tensor, list[tuple[int, str]]]:
         if (tint, background) not in self._kept:
             scenes = [Scene(sprite.concept, sprite.style, background, tint) for sprite in self._sprites]
-            pictures = [drawn(sprite, scene, networks.SIZE) for sprite, scene in zip(self._sprites, scenes, strict=True)]
+            pictures = [
+                drawn(sprite, scene, networks.SIZE) for sprite, scene in zip(self._sprites, scenes, strict=True)
+            ]
             parts = [moments(self._vae, as_tensor(pictures[n : n + 64]))[0] for n in range(0, len(pictures), 64)]
             meaning = [(scene.concept, scene.style) for scene in scenes]
             self._kept[tint, background] = torch.cat(parts).flatten(1), meaning

@@ -42,7 +42,7 @@ def autoencoder() -> AutoencoderKL:
 
 
 class Drawer(nn.Module):
-    """Text encoder and UNet as they are trained, together. tokens: rows of the table, the last one for unknown words."""
+    """Text encoder and UNet as they are trained, together. tokens: rows of the table, the last for unknown words."""
 
     def __init__(self, tokens: int) -> None:
         super().__init__()

@@ -28,7 +28,8 @@ def orthogonal(matrix: Tensor) -> Tensor:
     for _ in range(STEPS):
         square = x @ x.T
         x = a * x + (b * square + c * (square @ square)) @ x
-    return (x.T if tall else x).float()
+    found: Tensor = (x.T if tall else x).float()
+    return found
 
 
 class Optimiser:
@@ -38,7 +39,8 @@ class Optimiser:
     """
 
     def __init__(self, named: Iterable[tuple[str, Tensor]], *, ratio: float, betas: tuple[float, float]) -> None:
-        matrices, rest = [], []
+        matrices: list[Tensor] = []
+        rest: list[Tensor] = []
         for name, value in named:
             kernel = value.ndim >= 2 and not any(part in name for part in APART)
             kernel = kernel and min(value.shape[0], value[0].numel()) >= 16
@@ -84,7 +86,7 @@ class Optimiser:
             kept.copy_(saved)
 
     def _split(self, updates: Tensor) -> tuple[Tensor, ...]:
-        return updates.split([value.numel() for value in self._matrices])
+        return tuple(torch.split(updates, [value.numel() for value in self._matrices]))
 
     def _shares(self) -> list[bool]:
         """The dearest matrices first, each to whoever has least to do."""

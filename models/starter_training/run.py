@@ -34,7 +34,7 @@ class Run:
 
     def __init__(self, here: Accelerator, file: Path, model: nn.Module, minutes: float, *, decay: float) -> None:
         self.here, self.file, self.model = here, file, model
-        self.average = copy.deepcopy(model).requires_grad_(False).eval()
+        self.average: Any = copy.deepcopy(model).requires_grad_(False).eval()
         self.step, self.pictures = 0, 0
         self._minutes, self._decay = minutes, decay
         self._spent, self._saved = 0.0, time.monotonic()
@@ -47,7 +47,7 @@ class Run:
         """Go on from the file, if there is one."""
         if not self.file.is_file():
             return False
-        state = torch.load(self.file, map_location=self.here.device, weights_only=True)
+        state = torch.load(self.file, map_location=self.here.device.type, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         optimiser.load(state["optimiser"])

@@ -44,7 +44,7 @@ class Scene:
 
 
 def drawn(sprite: Sprite, scene: Scene, size: int, chance: random.Random | None = None) -> NDArray[np.uint8]:
-    """(size, size, 3): the sprite as `scene` says. chance: varies place, size, side and shade; None for the plain one."""
+    """(size, size, 3): the sprite as `scene` says. chance: varies place, size, side and shade; None: plain."""
     pixels = tinted(sprite.pixels, scene.tint) if scene.tint else sprite.pixels
     if sprite.style == "ink" and scene.background == "black" and not scene.tint:
         pixels = np.dstack([255 - pixels[..., :3], pixels[..., 3]])  # white ink on black
@@ -84,7 +84,9 @@ def tinted(pixels: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
     return found
 
 
-def planned(sprites: Sequence[Sprite], concepts: Sequence[Concept], variants: int, seed: int) -> list[tuple[int, Scene]]:
+def planned(
+    sprites: Sequence[Sprite], concepts: Sequence[Concept], variants: int, seed: int
+) -> list[tuple[int, Scene]]:
     """(number of the sprite, scene): `variants` of each sprite. A third on white, a third re-coloured."""
     chance = random.Random(seed)
     found = []
@@ -93,9 +95,9 @@ def planned(sprites: Sequence[Sprite], concepts: Sequence[Concept], variants: in
             white = variant % 3 == 0
             background = "white" if white else chance.choice([name for name in BACKGROUNDS if name != "white"])
             tint = ""
-            if variant % 3 == 1 or (white and variant % 2):
-                if concepts[sprite.concept].name not in COLOURFUL:
-                    tint = chance.choice([name for name in TINTS if name != background])
+            recoloured = variant % 3 == 1 or (white and variant % 2)
+            if recoloured and concepts[sprite.concept].name not in COLOURFUL:
+                tint = chance.choice([name for name in TINTS if name != background])
             found.append((number, Scene(sprite.concept, sprite.style, background, tint)))
     return found
 
@@ -115,7 +117,7 @@ def caption(scene: Scene, concept: Concept, chance: random.Random) -> str:
 
 
 def with_articles(text: str) -> str:
-    """"a apple" as people write it."""
+    """ "a apple" as people write it."""
     words = text.split(" ")
     return " ".join(
         "an" if word == "a" and follower[:1] in "aeiou" else word

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,9 +99,9 @@ def main() -> None:
 class _Through(torch.nn.Module):
     """In and out again: (picture, mean, log variance)."""
 
-    def __init__(self, vae: torch.nn.Module) -> None:
+    def __init__(self, vae: Any) -> None:
         super().__init__()
-        self.vae = vae
+        self.vae: Any = vae
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         posterior = self.vae.encode(picture).latent_dist
@@ -116,7 +117,7 @@ def _examples(found: list[Sprite]) -> Tensor:
 
 
 @torch.no_grad()
-def _show(vae: torch.nn.Module, pictures: Tensor, file: Path) -> float:
+def _show(vae: Any, pictures: Tensor, file: Path) -> float:
     """Save pictures above what the VAE makes of them; returns the mean peak signal-to-noise ratio in dB."""
     made = torch.cat([vae.decode(vae.encode(part).latent_dist.mode()).sample for part in pictures.split(8)])
     made = made.float().clamp(-1, 1)

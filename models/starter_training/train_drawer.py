@@ -6,8 +6,10 @@ import argparse
 import random
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
+from numpy.typing import NDArray
 from torch import Tensor
 
 from models.starter_training import networks
@@ -56,7 +58,8 @@ class Times:
     def noised(self, latent: Tensor, noise: Tensor, times: Tensor) -> Tensor:
         """Latents at their timesteps."""
         kept = self.alphas[times].view(-1, 1, 1, 1)
-        return kept.sqrt() * latent + (1 - kept).sqrt() * noise
+        found: Tensor = kept.sqrt() * latent + (1 - kept).sqrt() * noise
+        return found
 
 
 def main() -> None:
@@ -112,14 +115,22 @@ def main() -> None:
 
 @torch.no_grad()
 def samples(
-    model: networks.Drawer, words: Words, vae: AutoencoderKL, texts: tuple[str, ...], *, cfg: float = 4.0, steps: int = 20
-) -> list:  # type: ignore[type-arg]
+    model: networks.Drawer,
+    words: Words,
+    vae: AutoencoderKL,
+    texts: tuple[str, ...],
+    *,
+    cfg: float = 4.0,
+    steps: int = 20,
+) -> list[NDArray[np.uint8]]:
     """(S, S, 3) uint8 pictures of `texts` by DDIM, each from its own seed."""
     scheduler = DDIMScheduler(**NOISE)
     scheduler.set_timesteps(steps)
     device = next(model.parameters()).device
     side = networks.SIZE // networks.DOWNSCALE
-    x = torch.cat([torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(n)) for n in range(len(texts))])
+    x = torch.cat(
+        [torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(n)) for n in range(len(texts))]
+    )
     ids = words.rows([*texts, *[""] * len(texts)]).to(device)
     x = x.to(device)
     for at in scheduler.timesteps:
