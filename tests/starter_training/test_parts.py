@@ -1,0 +1,125 @@
+"""The starter's training, apart from training: data, words, optimiser, and the file that comes out of it."""
+
+from __future__ import annotations
+
+import colorsys
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from safetensors.torch import save_file
+
+from models.starter_training import export, networks, scenes
+from models.starter_training.art import SPRITE, STYLES, Sprite, concepts
+from models.starter_training.optimiser import Optimiser, orthogonal
+from models.starter_training.scenes import BACKGROUNDS, TINTS, Scene
+from models.starter_training.words import Words
+from modules.backbones.sd1 import sd1
+from modules.core.checkpoint import Separate, read_header
+from modules.core.family import Family, recognise
+from modules.core.plugin import collect
+from tests.engine.small import placement
+from tests.passes import denoise
+
+
+@pytest.fixture(scope="module")
+def words() -> Words:
+    return Words()
+
+
+def disc(colour: tuple[int, int, int]) -> Sprite:
+    """A disc of one colour, with a white shine."""
+    down, right = np.mgrid[:SPRITE, :SPRITE]
+    inside = (down - SPRITE / 2) ** 2 + (right - SPRITE / 2) ** 2 < (SPRITE / 2.2) ** 2
+    pixels = np.zeros((SPRITE, SPRITE, 4), np.uint8)
+    pixels[inside] = (*colour, 255)
+    pixels[80:110, 80:110] = 255
+    return Sprite(0, "flat", pixels)
+
+
+def test_there_are_enough_concepts_and_each_has_a_name_of_its_own() -> None:
+    found = concepts()
+    names = [name for concept in found for name in (concept.name, *concept.others)]
+    assert len(found) >= 200
+    assert len(set(names)) == len(names)
+    assert len(STYLES) >= 3
+
+
+@pytest.mark.parametrize("tint", TINTS)
+def test_a_tinted_thing_has_the_colours_hue(tint: str) -> None:
+    picture = scenes.drawn(disc((120, 90, 60)), Scene(0, "flat", "white", tint), 64)
+    red, green, blue = (int(part) for part in picture[40, 40])
+    hue = colorsys.rgb_to_hsv(red / 255, green / 255, blue / 255)[0] * 360
+    assert abs((hue - TINTS[tint][0] + 180) % 360 - 180) < 15
+    assert tuple(picture[0, 0]) == BACKGROUNDS["white"]
+
+
+def test_chance_varies_a_scene_and_its_seed_repeats_it() -> None:
+    scene = Scene(0, "flat", "blue")
+    one, again, other = (scenes.drawn(disc((200, 30, 30)), scene, 64, random.Random(seed)) for seed in (1, 1, 2))
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+def test_captions_say_what_is_to_be_seen() -> None:
+    concept = concepts()[0]
+    texts = {scenes.caption(Scene(0, "ink", "teal", "red"), concept, random.Random(n)) for n in range(200)}
+    assert "" in texts
+    assert all(f"red {concept.name}" in text or "red" in text for text in texts if text)
+    assert any("teal" in text for text in texts)
+    assert any("ink style" in text for text in texts)
+    assert scenes.with_articles("a apple and a pear") == "an apple and a pear"
+
+
+def test_known_words_have_rows_and_all_others_share_one(words: Words) -> None:
+    known, unknown = words.rows(["a red apple", "a qqqqzzz"])
+    assert known.shape == (77,)
+    assert int(known[0]) == 0
+    assert words.unknown not in known.tolist()
+    assert words.unknown in unknown.tolist()
+    assert known[4:].tolist() == [1] * 73
+
+
+def test_a_step_of_muon_is_orthogonal_and_lowers_a_loss() -> None:
+    matrix = torch.randn(48, 96, generator=torch.Generator().manual_seed(1))
+    values = torch.linalg.svdvals(orthogonal(matrix))
+    assert float(values.min()) > 0.5
+    assert float(values.max()) < 1.3
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(32, 32)
+    x, y = torch.randn(64, 32), torch.randn(64, 32)
+    optimiser = Optimiser(layer.named_parameters(), ratio=3.0, betas=(0.9, 0.98))
+    losses = []
+    for _ in range(30):
+        loss = (layer(x) - y).square().mean()
+        loss.backward()
+        optimiser.step(3e-3)
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_file_is_a_checkpoint_that_computes_what_was_trained(words: Words, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, vae = networks.Drawer(len(words)).eval(), networks.autoencoder().eval()
+    torch.nn.init.normal_(model.unet.conv_out.weight, std=0.1)
+    torch.nn.init.normal_(vae.decoder.conv_out.weight, std=0.1)
+    path = tmp_path / "starter.safetensors"
+    save_file(export.tensors_of(model, vae, words), path, metadata=export.metadata())
+    info = recognise(read_header(path), collect("modules.families", Family, group="inferenz.families"))
+    assert (info.family, info.defaults.width, info.defaults.cfg_scale) == ("sd1", 128, 5.0)
+    assert path.stat().st_size < 40_000_000
+    loaded = sd1.load(info, Separate(), placement())
+    with torch.no_grad():
+        x = torch.randn(1, 4, 16, 16)
+        ids = words.rows(["a red apple"])
+        theirs = model.half().float()(x, torch.tensor([500.0]), ids)
+        sigma = loaded.noise_levels(128, 128).sigma(500)
+        ours = denoise(loaded, x * (sigma**2 + 1) ** 0.5, torch.tensor([sigma]), loaded.encode(["a red apple"], 1)[0])
+        noise = (x * (sigma**2 + 1) ** 0.5 - ours) / sigma
+        assert float((noise - theirs).abs().max()) < 1e-3
+        decoder: AutoencoderKL = vae.half().float()
+        picture = decoder.decode(x / 0.18215).sample / 2 + 0.5
+        assert float((loaded.decode(x) - picture.clamp(0, 1)).abs().max()) < 1e-3
