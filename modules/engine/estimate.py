@@ -30,6 +30,9 @@ from modules.diffusion.backbone import PartName, Placement
 
 MARGIN = 1.2  # over what tensors take: workspaces of kernels, gaps between blocks
 FIXED = 200 << 20  # bytes: libraries' workspaces that come whatever the size
+# The same on a CPU: what was measured beyond weights and tensors with full-size SD1 and SDXL in float32, where weights
+# are converted and convolutions unfold their input
+FIXED_CPU = 512 << 20
 TEXT_PASS = 128 << 20  # bytes: a prompt of 512 tokens through T5-XXL takes 101 MB, through CLIP 5
 STREAMED = 512 << 20  # bytes of weights on the device in mode "low": those ahead, and a large layer
 TILE = 64  # latent pixels of a side, as in `modules.backbones.autoencoder`
@@ -175,12 +178,13 @@ def needs_of(info: ModelInfo, parts: Mapping[PartName, int], work: Work, placeme
     picture = work.latent_pixels * DOWNSCALE**2
     side = TILE * DOWNSCALE
     # Tiles come one after another; their pixels are kept, three values each, and joined
+    fixed = FIXED_CPU if placement.device.type == "cpu" else FIXED
     tile = decode_values(info) * min(picture, side * side) * at_vae + 4 * 3 * picture * at_vae
     return Needs(
         parts=parts,
-        activations=_with_margin(work.rows * pass_values(info, work) * itemsize),
-        decode=_with_margin(decode_values(info) * picture * at_vae),
-        tiled=_with_margin(min(tile, decode_values(info) * picture * at_vae)),
+        activations=_with_margin(work.rows * pass_values(info, work) * itemsize, fixed),
+        decode=_with_margin(decode_values(info) * picture * at_vae, fixed),
+        tiled=_with_margin(min(tile, decode_values(info) * picture * at_vae), fixed),
     )
 
 
@@ -233,5 +237,5 @@ def _number(value: Any, default: float) -> float:
     return float(value) if isinstance(value, int | float) and value > 0 else default
 
 
-def _with_margin(count: float) -> int:
-    return int(count * MARGIN) + FIXED
+def _with_margin(count: float, fixed: int) -> int:
+    return int(count * MARGIN) + fixed

@@ -17,7 +17,7 @@ from modules.core.family import Family, identify
 from modules.core.plugin import collect
 from modules.diffusion.backbone import Placement
 from modules.engine.estimate import (
-    FIXED,
+    FIXED_CPU,
     MARGIN,
     Needs,
     Work,
@@ -168,7 +168,7 @@ def test_decoding(kind: type[Any], config: dict[str, Any], latent: tuple[int, ..
         tiles = counted(lambda: vae.decode(empty(*latent, side, side)))
         half = Placement(device=CPU, dtype=HALF, vae_dtype=HALF, text_device=CPU, unet_device=CPU, vae_device=CPU)
         needs = needs_of(info(vae={**vae.config}, unet=SD1), {}, Work(width=1024, height=1024), half)
-        assert 2 * tiles <= needs.tiled <= 2 * tiles * MARGIN * 1.2 + FIXED
+        assert 2 * tiles <= needs.tiled <= 2 * tiles * MARGIN * 1.2 + FIXED_CPU
 
 
 def test_a_vae_in_a_file_of_its_own_is_the_family_s_kind() -> None:
