@@ -26,9 +26,9 @@ def plan(
     prompt: str,
     negative: str = "blurry",
     seeds: tuple[int, ...] = (1,),
-    family: str = "sd1",
+    family: str = "",
 ) -> GenerationPlan:
-    """Euler on the normal schedule, CFG 7: what the bare loop does."""
+    """Euler on the normal schedule, CFG 7: what the bare loop does. family: "" for what the file is recognised as."""
     return GenerationPlan(
         checkpoint=FileRef(name=checkpoint.stem, path=str(checkpoint)), family=family, prompt=prompt,
         negative_prompt=negative, clip_skip=1, sampler="euler", schedule="normal", steps=steps, width=side,
