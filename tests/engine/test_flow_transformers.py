@@ -24,7 +24,7 @@ from modules.prompting.clip import ClipTokenizer
 from modules.prompting.t5 import T5Tokenizer
 from tests import tiny_dits as tiny
 from tests.engine.small import Bench, plan
-from tests.engine.test_engine import latents_of
+from tests.engine.watching import latents_of
 
 SIGMAS = (1.0, 0.9, 0.72, 0.45, 0.2, 0.0)
 GIVEN = Schedule(name="given", label="Given", run=lambda steps, levels: SIGMAS[-steps - 1 :])

@@ -11,7 +11,7 @@ import torch
 from modules.core.job import Failed, Started
 from modules.diffusion.noise import PictureNoise
 from tests.engine.small import bench, plan
-from tests.engine.test_engine import latents_of, pixels, psnr
+from tests.engine.watching import latents_of, pixels, psnr
 from tests.passes import denoise
 
 MIXED: list[dict[str, Any]] = [

@@ -11,7 +11,7 @@ from torch import Tensor
 from modules.core.job import Started
 from modules.diffusion.noise import PictureNoise
 from tests.engine.small import Bench, SmallBackbone, SmallManager, bench, plan
-from tests.engine.test_engine import latents_of
+from tests.engine.watching import latents_of
 from tests.passes import denoise, encoded
 
 

@@ -25,7 +25,7 @@ from modules.engine.manager import ModelManager
 from modules.prompting.qwen import SPECIAL, SPECIAL_QWEN3, QwenTokenizer
 from tests import tiny_qwens as tiny
 from tests.engine.small import Bench, plan
-from tests.engine.test_engine import latents_of
+from tests.engine.watching import latents_of
 from tests.passes import denoise
 from tests.tiny_dits import flow_euler
 

@@ -12,7 +12,7 @@ from modules.core.operations import Predict
 from modules.engine.batcher import Turn
 from modules.engine.task import picture_noise
 from tests.engine.small import SmallManager, bench, plan
-from tests.engine.test_engine import latents_of
+from tests.engine.watching import latents_of
 
 CHOICES: dict[str, dict[str, Any]] = {
     "cpu": {},
