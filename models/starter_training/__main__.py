@@ -28,18 +28,30 @@ def main() -> None:
     parser.add_argument("--vae-minutes", type=float, default=30, help="for the VAE, in all (default %(default)s)")
     parser.add_argument("--minutes", type=float, default=360, help="for text encoder and UNet (default %(default)s)")
     parser.add_argument("--batch", type=int, default=32, help="pictures of a step in each process")
+    parser.add_argument("--compile", action="store_true", help="compile the networks before they are trained")
+    parser.add_argument("--begin", type=Path, help="a finished starter to go on from: its VAE is kept as it is")
     parser.add_argument("--file", type=Path, help="where the result goes (default: into the work folder)")
     options = parser.parse_args()
     work: Path = options.work
     work.mkdir(parents=True, exist_ok=True)
     install(work)
+    if options.begin and not (work / "begin.pt").is_file():
+        alone("finished", work, "--file", str(options.begin))
     if not (work / "vae").is_dir():
         run("train_autoencoder", work, "--minutes", str(options.vae_minutes))
+    if not (work / "latents.safetensors").is_file():
         run("latents", work)
-    run("train_drawer", work, "--minutes", str(options.minutes), "--batch", str(options.batch))
+    compiled = ["--compile"] if options.compile else []
+    run("train_drawer", work, "--minutes", str(options.minutes), "--batch", str(options.batch), *compiled)
     file = ["--file", str(options.file)] if options.file else []
-    for step, *more in (("export", *file), ("measure",)):
-        subprocess.run([sys.executable, "-m", f"{PACKAGE}.{step}", "--work", str(work), *more], cwd=HERE, check=True)
+    alone("export", work, *file)
+    alone("measure", work, *file)
+    alone("behave", work, *file)
+
+
+def alone(step: str, work: Path, *arguments: str) -> None:
+    """A step in a process of its own."""
+    subprocess.run([sys.executable, "-m", f"{PACKAGE}.{step}", "--work", str(work), *arguments], cwd=HERE, check=True)
 
 
 def run(step: str, work: Path, *arguments: str) -> None:

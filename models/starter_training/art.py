@@ -20,15 +20,13 @@ from PIL import Image
 
 SPRITE = 256  # pixels of a sprite's side
 PACKAGES = {
-    "@iconify-json/noto": "1.2.9",  # Noto Emoji, Google, Apache-2.0
     "@iconify-json/fluent-emoji": "1.2.7",  # Fluent Emoji, Microsoft, MIT
     "@iconify-json/fluent-emoji-flat": "1.2.6",  # the same, flat, MIT
     "@iconify-json/fluent-emoji-high-contrast": "1.2.6",  # the same, black and white, MIT
     "emojibase-data": "17.0.0",  # which label is which emoji, MIT
 }
-# Style word -> package. The three Fluent styles share their shapes, which makes the style itself easy to learn.
+# Style word -> package. All three share their shapes, so what is learnt of a thing in one style serves the others.
 STYLES = {
-    "noto": "@iconify-json/noto",
     "3d": "@iconify-json/fluent-emoji",
     "flat": "@iconify-json/fluent-emoji-flat",
     "ink": "@iconify-json/fluent-emoji-high-contrast",

@@ -20,7 +20,7 @@ from modules.families.layouts.names import unet_names, vae_names
 
 VOCABULARY = 49408
 DEFAULTS = {"cfg_scale": 5.0}
-LICENCE = "MIT (weights); trained on Noto Emoji (Apache-2.0) and Fluent Emoji (MIT)"
+LICENCE = "MIT (weights); trained on Fluent Emoji (MIT)"
 
 
 def whole_table(codes: Tensor, words: Words) -> Tensor:

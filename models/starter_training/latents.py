@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.starter_training import networks
-from models.starter_training.art import concepts, sprites
+from models.starter_training.art import STYLES, Sprite, concepts, sprites
 from models.starter_training.run import accelerator
 from models.starter_training.scenes import Scene, drawn, planned
 from models.starter_training.train_autoencoder import as_tensor
 
 VARIANTS = 24  # of each sprite
-HELD_OUT = 60  # (concept, style) pairs that are never trained on, about one in twenty
+HELD_OUT = 33  # (concept, style) pairs that are never trained on, about one in twenty
 BATCH = 32
 MEASURED = 1024  # latents that tell mean and deviation
 
@@ -48,11 +49,16 @@ class Latents:
         return found
 
 
+def plan_of(found: Sequence[Sprite]) -> list[tuple[int, Scene]]:
+    """All pictures of the training: (number of the sprite, scene)."""
+    return planned(found, concepts(), VARIANTS, seed=1)
+
+
 def held_out() -> set[tuple[int, str]]:
     """Pairs of concept and style that training never sees."""
     chance = random.Random(7)
     chosen = chance.sample(range(len(concepts())), HELD_OUT)
-    return {(concept, chance.choice(["noto", "3d", "flat", "ink"])) for concept in chosen}
+    return {(concept, chance.choice([*STYLES])) for concept in chosen}
 
 
 def autoencoder_of(work: Path) -> AutoencoderKL:
@@ -92,12 +98,14 @@ def main() -> None:
     options = parser.parse_args()
     here, work = accelerator(), options.work
     found = sprites(work)
-    plan = planned(found, concepts(), VARIANTS, seed=1)
-    vae = autoencoder_of(work)
-    chance = random.Random(3)
-    some = chance.sample(plan, MEASURED)
-    pictures = as_tensor([drawn(found[number], scene, networks.SIZE, chance) for number, scene in some])
-    vae = standardised(vae.to(here.device), pictures.to(here.device))
+    plan = plan_of(found)
+    if (work / "vae").is_dir():
+        vae = AutoencoderKL.from_pretrained(work / "vae").eval().requires_grad_(False).to(here.device)
+    else:
+        chance = random.Random(3)
+        some = chance.sample(plan, MEASURED)
+        pictures = as_tensor([drawn(found[number], scene, networks.SIZE, chance) for number, scene in some])
+        vae = standardised(autoencoder_of(work).to(here.device), pictures.to(here.device))
     means, deviations = [], []
     mine = range(here.process_index, len(plan), here.num_processes)
     for begin in range(0, len(mine), BATCH):
@@ -125,7 +133,8 @@ def main() -> None:
     save_file(whole, work / "latents.safetensors")
     scenes = [[scene.concept, scene.style, scene.background, scene.tint] for _, scene in plan]
     (work / "scenes.json").write_text(json.dumps(scenes), encoding="utf-8")
-    vae.cpu().save_pretrained(work / "vae")
+    if not (work / "vae").is_dir():
+        vae.cpu().save_pretrained(work / "vae")
     print(f"latents of {len(plan)} pictures, deviation {np.round(whole['mean'].float().std((0, 2, 3)).numpy(), 2)}")
 
 

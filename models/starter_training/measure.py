@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
 from numpy.typing import NDArray
 from torch import Tensor
 
 from models.starter_training import networks
 from models.starter_training.art import Sprite, concepts, sprites
-from models.starter_training.latents import Latents, moments
+from models.starter_training.finished import finished
+from models.starter_training.latents import moments, plan_of
 from models.starter_training.scenes import BACKGROUNDS, TINTS, Scene, drawn, with_articles
 from models.starter_training.sheets import save_sheet
 from models.starter_training.train_autoencoder import as_tensor
@@ -45,7 +46,6 @@ COLOURED = (
     ("blue", "robot", "orange"), ("green", "bell", "black"),
 )  # fmt: skip
 STYLED = (("fox", "3d"), ("strawberry", "flat"), ("rocket", "ink"), ("owl", "ink"), ("tree", "flat"))
-CANDIDATES = 24  # triples that were never trained on: the first five of these that the data do not hold
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Asked:
     style: str = ""
 
 
-def prompts(latents: Latents) -> list[Asked]:
+def prompts(trained: Sequence[Scene]) -> list[Asked]:
     """The forty: 20 plain, 10 of colour and background, 5 of a style, 5 never seen together in training."""
     number = {concept.name: place for place, concept in enumerate(concepts())}
     found = [Asked(with_articles(f"a {name}"), number[name], "plain") for name in PLAIN]
@@ -69,7 +69,7 @@ def prompts(latents: Latents) -> list[Asked]:
         found.append(Asked(text, number[name], "colour", tint, background))
     for name, style in STYLED:
         found.append(Asked(with_articles(f"a {name}, {style} style"), number[name], "style", style=style))
-    seen = {(scene.concept, scene.tint, scene.background) for scene in latents.scenes}
+    seen = {(scene.concept, scene.tint, scene.background) for scene in trained}
     chance = random.Random(11)
     while len(found) < len(PLAIN) + len(COLOURED) + len(STYLED) + 5:
         name = chance.choice(PLAIN)
@@ -80,34 +80,35 @@ def prompts(latents: Latents) -> list[Asked]:
     return found
 
 
-def pipeline(work: Path) -> tuple[StableDiffusionPipeline, Words]:
-    """diffusers' own pipeline around the trained weights; texts are handed in encoded."""
-    words = Words()
-    model = networks.Drawer(len(words))
-    state = torch.load(work / "drawer.pt", map_location="cpu", weights_only=True)
-    model.load_state_dict(state["average"])
-    unet: UNet2DConditionModel = model.unet.eval()
-    vae = AutoencoderKL.from_pretrained(work / "vae").eval()
+def pipeline(file: Path) -> StableDiffusionPipeline:
+    """diffusers' own pipeline around a finished file; texts are handed in encoded."""
+    found = finished(file)
     pipe = StableDiffusionPipeline(
-        vae=vae, text_encoder=model.text.eval(), tokenizer=None, unet=unet, scheduler=DDIMScheduler(**NOISE),
+        vae=found.vae, text_encoder=found.text, tokenizer=None, unet=found.unet, scheduler=DDIMScheduler(**NOISE),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
-    return pipe, words
+    return pipe
 
 
 @torch.no_grad()
 def made(
-    pipe: StableDiffusionPipeline, words: Words, texts: Sequence[str], seeds: Sequence[int]
+    pipe: StableDiffusionPipeline,
+    words: Words,
+    texts: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    cfg: float = CFG,
+    negative: str = "",
 ) -> list[NDArray[np.uint8]]:
     """A (S, S, 3) picture of each text with each seed."""
     found = []
-    empty = pipe.text_encoder(input_ids=words.rows([""])).last_hidden_state
+    empty = pipe.text_encoder(input_ids=words.numbers([negative])).last_hidden_state
     for text in texts:
-        asked = pipe.text_encoder(input_ids=words.rows([text])).last_hidden_state
+        asked = pipe.text_encoder(input_ids=words.numbers([text])).last_hidden_state
         answer = pipe(
             prompt_embeds=asked.repeat(len(seeds), 1, 1), negative_prompt_embeds=empty.repeat(len(seeds), 1, 1),
-            num_inference_steps=STEPS, guidance_scale=CFG, height=networks.SIZE, width=networks.SIZE,
+            num_inference_steps=STEPS, guidance_scale=cfg, height=networks.SIZE, width=networks.SIZE,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds], output_type="np",
         )  # fmt: skip
         found += [(picture * 255).round().astype(np.uint8) for picture in answer.images]
@@ -127,7 +128,7 @@ class Judge:
         variants = []
         for view in (picture, picture[:, ::-1].copy()):
             variants += [np.roll(view, (down, right), (0, 1)) for down in SHIFTS for right in SHIFTS]
-        views = moments(self._vae, as_tensor(variants))[0].flatten(1)
+        views = self._features(variants)
         distance, place = torch.cdist(views, features).min(1)
         return meaning[int(place[distance.argmin()])]
 
@@ -137,10 +138,14 @@ class Judge:
             pictures = [
                 drawn(sprite, scene, networks.SIZE) for sprite, scene in zip(self._sprites, scenes, strict=True)
             ]
-            parts = [moments(self._vae, as_tensor(pictures[n : n + 64]))[0] for n in range(0, len(pictures), 64)]
+            parts = [self._features(pictures[n : n + 64]) for n in range(0, len(pictures), 64)]
             meaning = [(scene.concept, scene.style) for scene in scenes]
-            self._kept[tint, background] = torch.cat(parts).flatten(1), meaning
+            self._kept[tint, background] = torch.cat(parts), meaning
         return self._kept[tint, background]
+
+    def _features(self, pictures: list[NDArray[np.uint8]]) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return moments(self._vae, as_tensor(pictures))[0].flatten(1)
 
 
 def background_of(picture: NDArray[np.uint8]) -> str:
@@ -174,11 +179,12 @@ def _hue(red: float, green: float, blue: float) -> float:
     return colorsys.rgb_to_hsv(red / 255, green / 255, blue / 255)[0] * 360
 
 
-def measured(work: Path, sheet: Path) -> dict[str, object]:
-    """All figures, and the sheet."""
-    pipe, words = pipeline(work)
-    known, asked = concepts(), prompts(Latents(work))
-    judge = Judge(pipe.vae, sprites(work))
+def measured(work: Path, file: Path, sheet: Path) -> dict[str, object]:
+    """All figures of a finished file, and the sheet."""
+    pipe, words = pipeline(file), Words()
+    found = sprites(work)
+    known, asked = concepts(), prompts([scene for _, scene in plan_of(found)])
+    judge = Judge(pipe.vae, found)
     right, colours, backgrounds, styles, twins, wrong = [], [], [], [], [], []
     pictures = []
     for place, each in enumerate(asked):
@@ -210,8 +216,10 @@ def measured(work: Path, sheet: Path) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--file", type=Path, help="a finished starter (default: the one in the work folder)")
     options = parser.parse_args()
-    found = measured(options.work, options.work / "measured.png")
+    file = options.file or options.work / "inferenz-starter.safetensors"
+    found = measured(options.work, file, options.work / "measured.png")
     (options.work / "measured.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     print(json.dumps(found, indent=1))
 

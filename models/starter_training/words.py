@@ -33,6 +33,7 @@ class Words:
                 seen |= set(self._tokenizer.ids(caption(scene, concept, chance)))
         self.order = [self._tokenizer.begin, self._tokenizer.end, *sorted(seen)]
         self.unknown = len(self.order)
+        self.never = min(set(range(self._tokenizer.begin)) - seen)  # a number of CLIP's that occurs in no caption
         self._rows = {number: row for row, number in enumerate(self.order)}
 
     def __len__(self) -> int:
@@ -45,6 +46,12 @@ class Words:
         for text in texts:
             known = [self._rows.get(number, self.unknown) for number in self._tokenizer.ids(text)][: LENGTH - 2]
             found.append([0, *known, *[1] * (LENGTH - 1 - len(known))])
+        return torch.tensor(found)
+
+    def numbers(self, texts: Sequence[str]) -> Tensor:
+        """(N, 77) of CLIP's own numbers, for a whole table."""
+        begin, end = self._tokenizer.begin, self._tokenizer.end
+        found = [[begin, *self._tokenizer.ids(text)[: LENGTH - 2], *[end] * LENGTH][:LENGTH] for text in texts]
         return torch.tensor(found)
 
     def blurred(self, rows: Tensor) -> Tensor:

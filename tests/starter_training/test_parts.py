@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from models.starter_training import export, networks, scenes
 from models.starter_training.art import SPRITE, STYLES, Sprite, concepts
+from models.starter_training.finished import drawer_of
 from models.starter_training.optimiser import Optimiser, orthogonal
 from models.starter_training.scenes import BACKGROUNDS, TINTS, Scene
 from models.starter_training.words import Words
@@ -111,6 +112,8 @@ def test_the_file_is_a_checkpoint_that_computes_what_was_trained(words: Words, t
     info = recognise(read_header(path), collect("modules.families", Family, group="inferenz.families"))
     assert (info.family, info.defaults.width, info.defaults.cfg_scale) == ("sd1", 128, 5.0)
     assert path.stat().st_size < 40_000_000
+    begun = drawer_of(path, words)
+    assert all(torch.equal(begun[name], value.half().float()) for name, value in model.state_dict().items())
     loaded = sd1.load(info, Separate(), placement())
     with torch.no_grad():
         x = torch.randn(1, 4, 16, 16)
