@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
@@ -12,19 +11,20 @@ from fastapi import APIRouter, Body, Request, Response
 from modules.api.people import owner
 from modules.core.checkpoint import ModelInfo
 from modules.core.generation import MAX_PROMPT_CHARACTERS
-from modules.prompting.clip import ClipTokenizer, packed_merges
+from modules.prompting.clip import packed_merges
+from modules.prompting.counting import count_tokens as counted
 from modules.services.parts import KINDS
 
 if TYPE_CHECKING:
     from modules.app import App
 
-CountTokens = Callable[[str], tuple[int, int]]  # text -> (tokens, room in its chunks of 75)
+CountTokens = Callable[..., tuple[int, int]]  # as `modules.prompting.counting.count_tokens`
 
 
 def models_router(app: App, *, count_tokens: CountTokens | None = None) -> APIRouter:
-    """GET /models, /status, /clip-merges; POST /tokens. count_tokens: how to count, CLIP's way by default."""
+    """GET /models, /status, /clip-merges; POST /tokens. count_tokens: how to count."""
     routes = APIRouter()
-    count = count_tokens or _clip()
+    count = count_tokens or counted
 
     @routes.get("/models")
     def models() -> dict[str, Any]:
@@ -41,9 +41,16 @@ def models_router(app: App, *, count_tokens: CountTokens | None = None) -> APIRo
         return {"engine": engine, "user": owner(request)}
 
     @routes.post("/tokens")
-    def tokens(text: Annotated[str, Body(embed=True, max_length=MAX_PROMPT_CHARACTERS)]) -> dict[str, Any]:
-        used, room = count(text)
-        return {"count": used, "limit": room, "chunks": max(1, room // 75)}
+    def tokens(
+        text: Annotated[str, Body(max_length=MAX_PROMPT_CHARACTERS)],
+        model: Annotated[str, Body()] = "",
+        evaluations: Annotated[int, Body(ge=1, le=10_000)] = 1,
+        negative: Annotated[bool, Body()] = False,
+    ) -> dict[str, Any]:
+        """How many tokens a prompt has, and how many find room, as the checkpoint `model` reads, else by CLIP."""
+        by, length = app.catalog.reads(app.catalog.find(model)) if model else ("clip", 75)
+        used, room = count(text, by, length, evaluations=evaluations, joined=not negative)
+        return {"count": used, "limit": room, "chunks": max(1, room // 75) if by == "clip" else 1}
 
     @routes.get("/clip-merges")
     def clip_merges() -> Response:
@@ -66,7 +73,8 @@ def checkpoint_json(app: App, info: ModelInfo) -> dict[str, Any]:
     """A checkpoint, and beside it what a person decided about it.
 
     taken: as what it is taken, null where that is as what it is recognised; recognised: that. profile: remembered
-    values of a request; own_defaults: the defaults without them. lacks: parts that come from other files.
+    values of a request; own_defaults: the defaults without them. reads: by whose tokens prompts are counted.
+    lacks: parts that come from other files.
     """
     note, own = app.catalog.note(info), app.catalog.recognised(info)
     recognised = {name: getattr(own, name) for name in ("family", "label", "prediction", "variant")}
@@ -76,19 +84,10 @@ def checkpoint_json(app: App, info: ModelInfo) -> dict[str, Any]:
         "recognised": recognised,
         "profile": dict(note.profile),
         "own_defaults": asdict(own.defaults),
+        "reads": app.catalog.reads(info)[0],
         "lacks": [
             {"name": part.name, "kind": KINDS.get(part.kind, part.kind)}
             for part in app.catalog.needs(info)
             if part.name not in info.components
         ],
     }
-
-
-def _clip() -> CountTokens:
-    """CLIP's count; its tables are read at the first question, for the page starts without them."""
-    load = cache(ClipTokenizer.load)
-
-    def count(text: str) -> tuple[int, int]:
-        return load().count_display(text)
-
-    return count

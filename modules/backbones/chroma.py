@@ -24,7 +24,7 @@ from modules.core.operations import Text
 from modules.diffusion.backbone import Placement, backbone
 from modules.families.chroma import chroma as family
 
-LENGTH = 512  # T5 tokens at most
+LENGTH = family.reads.length  # T5 tokens at most
 SCALING, SHIFT = 0.3611, 0.1159  # of the VAE, which is Flux's
 
 

@@ -23,7 +23,6 @@ from modules.diffusion.backbone import Placement, backbone
 from modules.families.flux import flux as family
 
 GUIDANCE = 3.5  # of dev where nothing else is said: its authors' default
-LENGTH, SCHNELL_LENGTH = 512, 256  # T5 tokens, as their authors' programs fill texts up to
 MASK_CHANNELS = 64  # of an inpainting mask: 8 x 8 pixels for each latent pixel
 SCALING, SHIFT = 0.3611, 0.1159  # of the VAE, as its authors publish it
 DEV = {"use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15}
@@ -92,7 +91,7 @@ def flux(info: ModelInfo, separate: Separate[ModelInfo], placement: Placement) -
     assembly = Assembly(family, info, separate, placement)
     transformer = assembly.denoiser(FluxTransformer2DModel, _build)
     clip = assembly.clip("text_encoder", projected=False)
-    t5 = assembly.t5("text_encoder_2", length=SCHNELL_LENGTH if info.variant == "schnell" else LENGTH)
+    t5 = assembly.t5("text_encoder_2", length=family.reads.of(info.variant))
     assembly.check_width("text_encoder", clip.width, transformer.config["pooled_projection_dim"])
     assembly.check_width("text_encoder_2", t5.width, transformer.config["joint_attention_dim"])
     vae = assembly.autoencoder(scaling=SCALING, shift=SHIFT)

@@ -24,7 +24,7 @@ from modules.core.sampling import NoiseLevels
 from modules.diffusion.backbone import Placement, backbone
 from modules.families.sd3 import sd3 as family
 
-LENGTH = 256  # T5 tokens, which shorter texts are filled up to
+LENGTH = family.reads.length  # T5 tokens, which shorter texts are filled up to
 SCALING, SHIFT = 1.5305, 0.0609  # of the VAE, as its authors publish it
 
 

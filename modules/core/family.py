@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from modules.core.checkpoint import Header, ModelInfo
 from modules.core.errors import CheckpointError, NotAMatch, RequestError, UnsupportedCheckpoint
@@ -29,6 +29,22 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reads:
+    """How long a prompt may be. by: whose tokens count: "clip", "t5", "qwen_image", "z_image" (Qwen's within that
+    model's conversation), "" where nobody knows. length: how many are read at once, an end that is added included: CLIP
+    reads any number of such chunks, the others leave the rest out. lengths: other ones, by variant.
+    """
+
+    by: str = "clip"
+    length: int = 75
+    lengths: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, variant: str) -> int:
+        """The length for a variant."""
+        return self.lengths.get(variant, self.length)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Family:
     """How a kind of file is recognised, and what a model of it consists of.
 
@@ -36,7 +52,8 @@ class Family:
     detect(header): the file's description; its `name` is the file's stem until the catalog knows better. Raises
     NotAMatch (not of this family) or CorruptCheckpoint (of this family, and damaged or incomplete; says what is
     missing). rank: families are asked in this order, the most particular first. predictions, variants: those that a
-    model of it can be, the usual one first; what is told of one file must be among them.
+    model of it can be, the usual one first; what is told of one file must be among them. reads: how long a prompt
+    may be.
     """
 
     name: str
@@ -46,6 +63,7 @@ class Family:
     parts: tuple[Part, ...] = ()
     predictions: tuple[str, ...] = ()
     variants: tuple[str, ...] = ("",)
+    reads: Reads = Reads()
 
 
 def family(
@@ -56,13 +74,15 @@ def family(
     parts: tuple[Part, ...] = (),
     predictions: tuple[str, ...] = (),
     variants: tuple[str, ...] = ("",),
+    reads: Reads = Reads(),
 ) -> Callable[[Detect], Family]:
     """Mark a detect function as a family."""
 
     def describe(detect: Detect) -> Family:
         return Family(
-            name=name, label=label, detect=detect, rank=rank, parts=parts, predictions=predictions, variants=variants
-        )
+            name=name, label=label, detect=detect, rank=rank, parts=parts, predictions=predictions, variants=variants,
+            reads=reads,
+        )  # fmt: skip
 
     return describe
 

@@ -10,7 +10,7 @@ import re
 
 from modules.core.checkpoint import Defaults, Header, ModelInfo
 from modules.core.errors import CorruptCheckpoint, NotAMatch
-from modules.core.family import family, foreign
+from modules.core.family import Reads, family, foreign
 from modules.families.layouts.denoisers import denoiser_kind
 from modules.families.layouts.parts import main_dtype
 from modules.families.layouts.pipelines import pipeline
@@ -41,7 +41,7 @@ _VIDEO_WORDS = re.compile(r"video|wan|ltx|mochi|allegro|latte|animatediff|audio|
 _SIDES = {"StableDiffusion": 512, "LatentConsistency": 512, "IF": 64, "Kandinsky": 768}
 
 
-@family("diffusers", label=LABEL, rank=70, predictions=("flow", "epsilon", "v"))
+@family("diffusers", label=LABEL, rank=70, predictions=("flow", "epsilon", "v"), reads=Reads(by=""))
 def diffusers(header: Header) -> ModelInfo:
     """Describe a folder in diffusers' layout, or name a single file that would have to be one.
 

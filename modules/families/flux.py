@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from modules.core.checkpoint import Defaults, Header, ModelInfo
 from modules.core.errors import NotAMatch
-from modules.core.family import Part, family
+from modules.core.family import Part, Reads, family
 from modules.families.layouts.denoisers import denoiser_kind
 from modules.families.layouts.describe import described, named_steps, says
 from modules.families.layouts.parts import TEXT, TEXT_2, TRANSFORMER, VAE, sort_parts
@@ -23,6 +23,7 @@ PARTS = (
     Part(name=TEXT_2, kind="t5", usual="t5xxl_fp8_e4m3fn.safetensors"),
     Part(name=VAE, kind="kl16", usual="ae.safetensors"),
 )
+READS = Reads(by="t5", length=512, lengths={"schnell": 256})
 # Model cards: dev with a distilled guidance of 3.5 (Fill: 30, Kontext: 2.5), schnell in 1 to 4 steps without any
 _DEV = Defaults(
     width=1024, height=1024, steps=20, cfg_scale=1.0, sampler="euler", schedule="simple", distilled_cfg_scale=3.5
@@ -36,7 +37,7 @@ _DEFAULTS = {
 }
 
 
-@family("flux", label=LABEL, rank=50, parts=PARTS, predictions=("flow",), variants=tuple(_DEFAULTS))
+@family("flux", label=LABEL, rank=50, parts=PARTS, predictions=("flow",), variants=tuple(_DEFAULTS), reads=READS)
 def flux(header: Header) -> ModelInfo:
     """Describe a Flux.1 checkpoint. Raises NotAMatch or CorruptCheckpoint."""
     if denoiser_kind(header) != "flux":

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from modules.core.checkpoint import Defaults, Header, ModelInfo
 from modules.core.errors import NotAMatch
-from modules.core.family import Part, family
+from modules.core.family import Part, Reads, family
 from modules.families.layouts.denoisers import denoiser_kind
 from modules.families.layouts.describe import described, named_steps, says
 from modules.families.layouts.parts import TEXT, VAE, sort_parts
@@ -33,6 +33,7 @@ _EDIT_MARKS = ("__index_timestep_zero__", "model.diffusion_model.__index_timeste
     parts=PARTS,
     predictions=("flow",),
     variants=("", "edit", "layered", "lightning"),
+    reads=Reads(by="qwen_image", length=512),
 )
 def qwen_image(header: Header) -> ModelInfo:
     """Describe a Qwen-Image checkpoint. Raises NotAMatch or CorruptCheckpoint."""

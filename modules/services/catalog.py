@@ -129,6 +129,10 @@ class Catalog:
         """What a checkpoint consists of beside its denoiser, in its own file or in others."""
         return self._readers.needs(info)
 
+    def reads(self, info: ModelInfo) -> tuple[str, int]:
+        """By whose tokens a prompt for a checkpoint is counted, and how many are read at once (see `Reads`)."""
+        return self._readers.reads(info)
+
     def families(self) -> Mapping[str, Family]:
         """The families that a checkpoint can be taken as, by name."""
         return {name: kind for name, kind in self._readers.families.items() if kind.predictions}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from modules import samplers, schedules
 from modules.core.checkpoint import Defaults, Header, ModelInfo
 from modules.core.errors import RequestError
-from modules.core.family import Family, Part, identify
+from modules.core.family import Family, Part, Reads, identify
 from modules.core.plugin import Registry, collect
 from modules.core.sampling import Sampler, Schedule
 from modules.families.text_encoder import identify_text_encoder
@@ -70,6 +70,12 @@ class Readers:
         kind = self.families.get(info.family)
         without = _WITHOUT.get((info.family, info.variant), ())
         return tuple(part for part in kind.parts if part.name not in without) if kind else ()
+
+    def reads(self, info: ModelInfo) -> tuple[str, int]:
+        """By whose tokens a prompt is counted, and how many are read at once."""
+        kind = self.families.get(info.family)
+        reads = kind.reads if kind else Reads(by="")
+        return reads.by, reads.of(info.variant)
 
 
 def installed_readers() -> Readers:

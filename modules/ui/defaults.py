@@ -116,7 +116,7 @@ def model_facts(app: App, info: ModelInfo) -> dict[str, Any]:
     flows = info.prediction == "flow"
     return {
         "flow": flows, "distilled": info.defaults.distilled_cfg_scale is not None, "wishes": wishes(app, info),
-        "profile": bool(app.catalog.note(info).profile),
+        "profile": bool(app.catalog.note(info).profile), "reads": app.catalog.reads(info)[0],
     }  # fmt: skip
 
 

@@ -40,7 +40,7 @@ def app(folder: Path) -> Iterator[App]:
 def client(app: App) -> TestClient:
     web = FastAPI()
     install(web)
-    web.include_router(create_router(app, count_tokens=lambda text: (len(text), 75)))
+    web.include_router(create_router(app, count_tokens=lambda text, *_, **__: (len(text), 75)))
     return TestClient(web, base_url="http://127.0.0.1")
 
 

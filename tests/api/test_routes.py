@@ -143,6 +143,11 @@ def test_models_have_defaults_and_no_paths(client: TestClient, app: App) -> None
 def test_tokens_are_counted(client: TestClient) -> None:
     answer = client.post("/inferenz/tokens", json={"text": "a red apple"}).json()
     assert answer == {"count": 3, "limit": 75, "chunks": 1}
+    asked = {"text": "a red apple AND a dog", "model": "inferenz-starter", "evaluations": 20}
+    assert client.post("/inferenz/tokens", json=asked).json()["count"] == 3
+    assert client.post("/inferenz/tokens", json={**asked, "negative": True}).json()["count"] == 6
+    assert client.post("/inferenz/tokens", json={**asked, "model": "nothing"}).status_code == 404
+    assert client.post("/inferenz/tokens", json={**asked, "evaluations": 0}).status_code == 422
     assert client.post("/inferenz/tokens", json={"text": "x" * 200_000}).status_code == 422
 
 

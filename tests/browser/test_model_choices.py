@@ -12,7 +12,7 @@ import pytest
 from modules.app import App, AppConfig, build_app
 from modules.core.checkpoint import Defaults, Header, ModelInfo
 from modules.core.errors import NotAMatch
-from modules.core.family import Family, Part
+from modules.core.family import Family, Part, Reads
 from modules.services import catalog
 from modules.services.readers import Readers, installed_readers
 from tests.browser.conftest import OpenPage, opener
@@ -70,7 +70,7 @@ def readers() -> Readers:
     families = {
         **real.families,
         "flux": Family(name="flux", label="Flux.1", detect=flux, parts=FLUX_PARTS, predictions=("flow",),
-                       variants=("dev", "schnell")),
+                       variants=("dev", "schnell"), reads=Reads(by="t5", length=6)),
     }  # fmt: skip
     return replace(real, checkpoint=checkpoint, text_encoder=text_encoder, vae=vae, families=families)
 
@@ -121,6 +121,18 @@ def sent(page: Any) -> dict[str, Any]:
     with page.expect_request(lambda request: request.url.endswith("/inferenz/jobs")) as asked:
         page.click("#generate")
     return dict(asked.value.post_data_json)
+
+
+def test_the_counter_counts_as_the_model_reads(open_page: OpenPage) -> None:
+    page = open_page()
+    page.locator("#prompt textarea").fill("a small red apple on blue paper")
+    page.wait_for_function("document.querySelector('#count-prompt').textContent === '7/75'")
+    choose(page, "flux1-dev")
+    page.wait_for_function("document.querySelector('#count-prompt').textContent === '7/5'")
+    assert "over" in page.get_attribute("#count-prompt", "class")
+    assert page.get_attribute("#count-prompt", "title") == "7 tokens: the last 2 find no room, this model reads 5"
+    choose(page, "a-tiny")
+    page.wait_for_function("document.querySelector('#count-prompt').textContent === '7/75'")
 
 
 def test_size_steps_and_guidance_follow_the_model_unless_they_were_chosen(open_page: OpenPage) -> None:

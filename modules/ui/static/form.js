@@ -96,11 +96,11 @@ export const changed = (name) => String(values[name]) !== String(usual(name));
 export const facts = (name = values.checkpoint) => boot.models[name] ?? {};
 
 // What the page knows of a checkpoint, as modules/ui/defaults.py has it for those that were there when the page was made.
-function described({ defaults, prediction, profile }) {
+function described({ defaults, prediction, profile, reads }) {
   const encoders = [profile.text_encoder ?? []].flat().filter((name) => name !== "Automatic");
   const { width, height, steps, cfg_scale, sampler, schedule, clip_skip } = defaults;
   const wishes = { width, height, steps, cfg_scale, sampler, schedule, clip_skip, distilled_cfg_scale: defaults.distilled_cfg_scale ?? 0, shift: defaults.shift ?? 0, vae: profile.vae ?? "Automatic", text_encoder: JSON.stringify(encoders) };
-  return { flow: prediction === "flow", distilled: defaults.distilled_cfg_scale !== null, profile: Object.keys(profile).length > 0, wishes };
+  return { flow: prediction === "flow", distilled: defaults.distilled_cfg_scale !== null, profile: Object.keys(profile).length > 0, reads, wishes };
 }
 
 // The checkpoints that can be loaded now; the page learns of those that came after it.
@@ -230,17 +230,21 @@ function reveal(input) {
 const timers = {};
 const counted = {};
 
-// Counted here at each key; by the server, some moments later, while the tokenizer's table is still on its way.
+// CLIP's are counted here at each key; by the server, some moments later, while the tokenizer's table is still on its way,
+// and those of models that read by other tokenizers. Nothing is shown where nobody knows how a model reads.
 function count(name) {
   const text = styled(withoutComments(values[name] ?? ""), additions(name));
   const evaluations = Number(values.steps) * (boot.samplers[values.sampler]?.evaluations ?? 1) || 1;
-  const key = `${text} ${evaluations} ${tokenizer.ready()}`;
+  const { reads = "clip" } = facts();
+  const model = reads === "clip" ? "" : values.checkpoint;
+  const here = !model && tokenizer.ready();
+  const key = JSON.stringify([text, evaluations, here, model]);
   if (counted[name] === key) return;
   counted[name] = key;
   clearTimeout(timers[name]);
-  if (tokenizer.ready()) return showCount(name, tokenizer.count(text, evaluations, name === "prompt"));
+  if (here) return showCount(name, tokenizer.count(text, evaluations, name === "prompt"));
   timers[name] = setTimeout(async () => {
-    const answer = await api("tokens", { text }).catch(() => null);
+    const answer = await api("tokens", { text, model, evaluations, negative: name !== "prompt" }).catch(() => null);
     if (answer && counted[name] === key) showCount(name, answer);
   }, 250);
 }
@@ -248,10 +252,11 @@ function count(name) {
 function showCount(name, answer) {
   const place = document.getElementById(`count-${name.replaceAll("_", "-")}`);
   if (!place) return;
-  place.textContent = `${answer.count}/${answer.limit}`;
-  place.setAttribute("aria-label", t("tokens.label", answer));
-  place.classList.toggle("over", answer.chunks > 1);
-  place.title = answer.chunks > 1 ? t("tokens.chunks", answer) : t("tokens.label", answer);
+  const told = answer.chunks > 1 ? "tokens.chunks" : answer.count > answer.limit ? "tokens.left_out" : "tokens.label";
+  place.textContent = answer.limit ? `${answer.count}/${answer.limit}` : "";
+  place.setAttribute("aria-label", answer.limit ? t("tokens.label", answer) : "");
+  place.classList.toggle("over", answer.chunks > 1 || answer.count > answer.limit);
+  place.title = answer.limit ? t(told, { ...answer, over: answer.count - answer.limit }) : "";
 }
 
 const countAll = () => ["prompt", "negative_prompt"].forEach(count);
