@@ -14,7 +14,7 @@ _TEMPLATES = {"qwen_image": QWEN_IMAGE, "z_image": Z_IMAGE}
 
 
 def count_tokens(text: str, by: str, length: int, *, evaluations: int = 1, joined: bool = True) -> tuple[int, int]:
-    """(tokens, room): (18, 75), (80, 150) by CLIP, whose chunks grow in number; (600, 511) by those that cut at the end.
+    """(tokens, room): (18, 75), (80, 150) by CLIP, whose chunks grow in number; (600, 511) by those that cut the end.
 
     by, length: see `Reads`. evaluations: of the model in a pass, for prompts that change on their way; joined: AND
     joins prompts, as it does in all but a negative one. The longest of a prompt's texts counts. (0, 0) where nobody
