@@ -19,13 +19,14 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from models.starter_training import networks
 from models.starter_training.art import Sprite, concepts, sprites
 from models.starter_training.finished import finished
 from models.starter_training.latents import moments, plan_of
-from models.starter_training.scenes import BACKGROUNDS, TINTS, Scene, drawn, with_articles
+from models.starter_training.scenes import BACKGROUNDS, SHARE, TINTS, Scene, drawn, with_articles
 from models.starter_training.sheets import save_sheet
 from models.starter_training.train_autoencoder import as_tensor
 from models.starter_training.train_drawer import NOISE
@@ -33,8 +34,9 @@ from models.starter_training.words import Words
 
 SEEDS = 4
 CFG, STEPS = 5.0, 25
-SHIFTS = (-4, 0, 4)  # pixels by which a candidate is moved: where a thing stands is free
-SAME = 0.05  # of two pictures of different seeds: mean difference of colours in 0..1 below which they are nearly one
+SHIFTS = ((0, 0), (-3, 0), (3, 0), (0, -3), (0, 3))  # pixels around the place of candidates
+TILTS = (-6, 0, 6)  # degrees
+SAME = 2  # pixels: two pictures are nearly one if they differ by less than one of them does from itself moved by that
 PLAIN = (
     "cat", "panda", "penguin", "frog", "butterfly", "octopus", "apple", "banana", "strawberry", "pizza", "donut",
     "cactus", "mushroom", "rose", "car", "rocket", "house", "umbrella", "guitar", "robot",
@@ -123,12 +125,9 @@ class Judge:
         self._kept: dict[tuple[str, str], tuple[Tensor, list[tuple[int, str]]]] = {}
 
     def nearest(self, picture: NDArray[np.uint8], asked: Asked, background: str) -> tuple[int, str]:
-        """(concept, style) of the nearest of all candidates, shifted and mirrored as it likes."""
+        """(concept, style) of the nearest of all candidates, wherever it stands, tilted and mirrored as it likes."""
         features, meaning = self._candidates(asked.tint, background)
-        variants = []
-        for view in (picture, picture[:, ::-1].copy()):
-            variants += [np.roll(view, (down, right), (0, 1)) for down in SHIFTS for right in SHIFTS]
-        views = self._features(variants)
+        views = self._features(views_of(picture))
         distance, place = torch.cdist(views, features).min(1)
         return meaning[int(place[distance.argmin()])]
 
@@ -148,10 +147,55 @@ class Judge:
             return moments(self._vae, as_tensor(pictures))[0].flatten(1)
 
 
+def views_of(picture: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """The thing in a picture where candidates have it, a little to each side of that, tilted and mirrored."""
+    colour = _border(picture)
+    away = np.sqrt(np.square(picture.astype(float) - colour).sum(-1)) > 60
+    box = [_reach(away.any(axis)) for axis in (0, 1)]
+    size = picture.shape[0]
+    found = Image.fromarray(picture)
+    fill = (int(colour[0]), int(colour[1]), int(colour[2]))
+    (left, right), (top, bottom) = box
+    side = max(right - left, bottom - top)
+    corner = (left + right - side) / 2, (top + bottom - side) / 2
+    scale = side / round(size * SHARE)  # what is outside the picture has the background's colour
+    views = []
+    for tilt in TILTS:
+        turned = found.rotate(
+            tilt, Image.Resampling.BICUBIC, center=(corner[0] + side / 2, corner[1] + side / 2), fillcolor=fill
+        )
+        for down, across in SHIFTS:
+            start = (size - size * SHARE) / 2
+            shift = corner[0] - scale * (start + across), corner[1] - scale * (start + down)
+            matrix = (scale, 0, shift[0], 0, scale, shift[1])
+            view = turned.transform(
+                (size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=fill
+            )
+            views += [np.asarray(view), np.asarray(view)[:, ::-1].copy()]
+    return views
+
+
+def _reach(hit: NDArray[np.bool_]) -> tuple[int, int]:
+    """From the first to behind the last; everything where there is none."""
+    places = np.flatnonzero(hit)
+    return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, len(hit))
+
+
+def _border(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
+    border = np.concatenate([picture[:4].reshape(-1, 3), picture[-4:].reshape(-1, 3), picture[:, :4].reshape(-1, 3)])
+    middle: NDArray[np.float64] = np.median(border, 0)
+    return middle
+
+
 def background_of(picture: NDArray[np.uint8]) -> str:
     """The name of the border's middle colour."""
-    border = np.concatenate([picture[:4].reshape(-1, 3), picture[-4:].reshape(-1, 3), picture[:, :4].reshape(-1, 3)])
-    return nearest_name(np.median(border, 0), BACKGROUNDS)
+    return nearest_name(_border(picture), BACKGROUNDS)
+
+
+def nearly_one(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    """Whether two pictures differ by less than the first does from itself, moved by SAME pixels down and right."""
+    moved = np.roll(one, (SAME, SAME), (0, 1))
+    return bool(np.abs(one.astype(float) - other).mean() < np.abs(one.astype(float) - moved).mean())
 
 
 def nearest_name(colour: NDArray[np.float64], names: dict[str, tuple[int, int, int]]) -> str:
@@ -201,15 +245,12 @@ def measured(work: Path, file: Path, sheet: Path) -> dict[str, object]:
                 colours.append(object_colour(picture, seen) == each.tint)
             if each.style:
                 styles.append(style == each.style)
-        twins += [
-            float(np.abs(one.astype(float) - other).mean() / 255)
-            for index, one in enumerate(own) for other in own[index + 1 :]
-        ]  # fmt: skip
+        twins += [nearly_one(one, other) for index, one in enumerate(own) for other in own[index + 1 :]]
     save_sheet(pictures, sheet, columns=4 * SEEDS, captions=[each.text for each in asked for _ in range(SEEDS)])
     return {
         "concept": float(np.mean(right)), "object colour": float(np.mean(colours)),
         "background": float(np.mean(backgrounds)), "style": float(np.mean(styles)),
-        "nearly the same": int(np.sum(np.array(twins) < SAME)), "pairs": len(twins), "confused": sorted(wrong),
+        "nearly the same": sum(twins), "pairs": len(twins), "confused": sorted(wrong),
     }  # fmt: skip
 
 

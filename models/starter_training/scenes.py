@@ -26,6 +26,9 @@ EXACT = ("white", "black")  # backgrounds without a shade of their own
 # Pictures of many colours, or of a scene, that no one colour describes
 COLOURFUL = frozenset({"rainbow", "palette", "globe", "mountain", "musical note", "lightning", "dice"})
 PALE, FLOOR = 0.98, 0.62  # what is nearly white takes a colour, too; and so does what is grey all over
+# Of a picture's side: how large a thing is, usually and at random; how far it may stand from the middle
+SHARE, SHARES, FURTHEST = 0.83, (0.68, 0.92), 0.08
+TILT = 8.0  # degrees, to either side
 STYLE_WORDS = {
     "3d": ("3d style",), "flat": ("flat style",), "ink": ("ink style", "ink style", "black and white"),
 }  # fmt: skip
@@ -44,25 +47,38 @@ class Scene:
 
 
 def drawn(sprite: Sprite, scene: Scene, size: int, chance: random.Random | None = None) -> NDArray[np.uint8]:
-    """(size, size, 3): the sprite as `scene` says. chance: varies place, size, side and shade; None: plain."""
+    """(size, size, 3): the sprite as `scene` says. chance: varies place, size, tilt, side and shade; None: plain."""
     pixels = tinted(sprite.pixels, scene.tint) if scene.tint else sprite.pixels
     if sprite.style == "ink" and scene.background == "black" and not scene.tint:
         pixels = np.dstack([255 - pixels[..., :3], pixels[..., 3]])  # white ink on black
     picture = Image.fromarray(pixels)
     colour = BACKGROUNDS[scene.background]
-    side, shift = round(size * 0.83), (0, 0)
+    picture = picture.convert(
+        "RGBa"
+    )  # premultiplied: else the colour of what is fully transparent bleeds into the edge
+    side, shift = round(size * SHARE), (0, 0)
     if chance is not None:
-        side = chance.randint(round(size * 0.78), round(size * 0.875))
-        shift = chance.randint(-size // 32, size // 32), chance.randint(-size // 32, size // 32)
         if chance.random() < 0.5:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        picture = picture.rotate(chance.uniform(-TILT, TILT), Image.Resampling.BICUBIC, expand=True)
+        picture = picture.crop(_square(picture.getbbox() or (0, 0, *picture.size)))
+        side = round(size * chance.uniform(*SHARES))
+        room = min(size * FURTHEST, (size - side) / 2)
+        shift = round(chance.uniform(-room, room)), round(chance.uniform(-room, room))
         if scene.background not in EXACT:
             colour = _shade(colour, chance)
-    # Premultiplied: else the colour of what is fully transparent bleeds into the edge
-    small = picture.convert("RGBa").resize((side, side), Image.Resampling.LANCZOS).convert("RGBA")
+    small = picture.resize((side, side), Image.Resampling.LANCZOS).convert("RGBA")
     sheet = Image.new("RGBA", (size, size), (*colour, 255))
     sheet.alpha_composite(small, ((size - side) // 2 + shift[0], (size - side) // 2 + shift[1]))
     return np.asarray(sheet)[..., :3].copy()
+
+
+def _square(box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """The square around a box, its middle in the middle."""
+    left, top, right, bottom = box
+    side = max(right - left, bottom - top)
+    left, top = (left + right - side) // 2, (top + bottom - side) // 2
+    return left, top, left + side, top + side
 
 
 def tinted(pixels: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
@@ -108,7 +124,7 @@ def caption(scene: Scene, concept: Concept, chance: random.Random) -> str:
         return ""
     name = chance.choice(concept.others) if concept.others and chance.random() < 0.2 else concept.name
     text = chance.choice(OPENINGS) + (f"{scene.tint} " if scene.tint else "") + name
-    if chance.random() < (0.4 if scene.background == "white" else 0.8):
+    if chance.random() < (0.4 if scene.background == "white" else 0.7):
         pattern = chance.choice((" on a {} background", " on a {} background", ", {} background", " on {}"))
         text += pattern.format(scene.background)
     if chance.random() < SAID[scene.style]:
