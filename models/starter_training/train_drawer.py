@@ -17,13 +17,14 @@ from models.starter_training.art import concepts
 from models.starter_training.latents import Latents
 from models.starter_training.optimiser import Optimiser
 from models.starter_training.run import Run, accelerator
-from models.starter_training.scenes import caption
+from models.starter_training.scenes import caption, with_articles
 from models.starter_training.sheets import save_sheet
 from models.starter_training.words import Words
 
 TOP, RATIO = 1e-3, 3.0
 LEAST_ALPHA_BAR = 0.012
 SHEET_SECONDS = 900
+HEARD, HEARD_AT = 64, 900  # pictures and the timestep by which is told whether captions matter
 NOISE = {
     "num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
     "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1,
@@ -67,9 +68,6 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--batch", type=int, default=32, help="pictures of a step in each process")
-    parser.add_argument(
-        "--compile", action="store_true", help="compile the networks first: minutes, then a fifth quicker"
-    )
     options = parser.parse_args()
     here, work = accelerator(), options.work
     words, times, latents, known = Words(), Times(), Latents(work), concepts()
@@ -78,8 +76,6 @@ def main() -> None:
     named = list(model.named_parameters())
     optimiser = Optimiser(named, ratio=RATIO, betas=(0.9, 0.98))
     run.resume(optimiser)
-    if options.compile:
-        compile_parts(model)
     wrapped = here.prepare_model(model)
     seed = 100 + here.process_index + here.num_processes * run.step
     chance = random.Random(seed)
@@ -107,6 +103,8 @@ def main() -> None:
             run.say(loss=float(loss.detach()), plain=float(errors.detach().mean()), rate=run.rate(TOP, done))
         if run.due():
             run.save(optimiser)
+            if here.is_main_process:
+                run.say(heard=heard(run.average, words, latents, times))
         if vae is not None and run.minutes * 60 > next_sheet:
             next_sheet = run.minutes * 60 + SHEET_SECONDS
             save_sheet(
@@ -126,11 +124,25 @@ def begun(work: Path, words: Words) -> networks.Drawer:
     return model
 
 
-def compile_parts(model: networks.Drawer) -> None:
-    """In place. The graph stays whole: DDP would split it, to overlap with a network that is not there."""
-    torch._dynamo.config.optimize_ddp = False
-    model.unet.compile()
-    model.text.compile()
+@torch.no_grad()
+def heard(model: networks.Drawer, words: Words, latents: Latents, times: Times) -> float:
+    """How much worse noise at timestep HEARD_AT is told with each other's captions: 1 where texts say nothing yet."""
+    chance, generator, known = random.Random(5), torch.Generator().manual_seed(5), concepts()
+    rows = chance.sample(latents.trained, HEARD)
+    latent = latents.mean[rows].float()
+    noise = torch.randn(latent.shape, generator=generator)
+    scenes = [latents.scenes[row] for row in rows]
+    ids = words.rows(
+        [with_articles(f"a {s.tint} {known[s.concept].name} on {s.background}".replace("  ", " ")) for s in scenes]
+    )
+    device, at = next(model.parameters()).device, torch.full((HEARD,), HEARD_AT)
+    noised = times.noised(latent, noise, at).to(device)
+    errors = []
+    for texts in (ids.roll(1, 0), ids):
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            answer = model(noised, at.to(device), texts.to(device))
+        errors.append(float((answer.cpu() - noise).square().mean()))
+    return errors[0] / errors[1]
 
 
 @torch.no_grad()
