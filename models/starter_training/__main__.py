@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--vae-minutes", type=float, default=30, help="for the VAE, in all (default %(default)s)")
     parser.add_argument("--minutes", type=float, default=360, help="for text encoder and UNet (default %(default)s)")
     parser.add_argument("--batch", type=int, default=32, help="pictures of a step in each process")
+    parser.add_argument("--compile", action="store_true", help="compile the drawer's networks before they are trained")
     parser.add_argument("--begin", type=Path, help="a finished starter to go on from: its VAE is kept as it is")
     parser.add_argument("--file", type=Path, help="where the result goes (default: into the work folder)")
     options = parser.parse_args()
@@ -40,7 +41,8 @@ def main() -> None:
         run("train_autoencoder", work, "--minutes", str(options.vae_minutes))
     if not (work / "latents.safetensors").is_file():
         run("latents", work)
-    run("train_drawer", work, "--minutes", str(options.minutes), "--batch", str(options.batch))
+    compiled = ["--compile"] if options.compile else []
+    run("train_drawer", work, "--minutes", str(options.minutes), "--batch", str(options.batch), *compiled)
     file = ["--file", str(options.file)] if options.file else []
     alone("export", work, *file)
     alone("measure", work, *file)

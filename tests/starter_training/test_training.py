@@ -1,0 +1,122 @@
+"""Training at tiny size: what is fed, what an interruption leaves, and whether captions are heard."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import save_file
+
+from models.starter_training import networks, run
+from models.starter_training.latents import Latents, held_out
+from models.starter_training.optimiser import Optimiser
+from models.starter_training.run import Run
+from models.starter_training.train_drawer import EXAMPLES, Feed, Times, begun, heard, samples
+from models.starter_training.words import Words
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Latents of 240 scenes: forty things, each in three styles, plain and tinted."""
+    folder = tmp_path_factory.mktemp("work")
+    scenes = [[n, style, "white", tint] for n in range(40) for style in ("3d", "flat", "ink") for tint in ("", "red")]
+    mean = torch.randn(len(scenes), 4, 16, 16, generator=torch.Generator().manual_seed(1))
+    save_file({"mean": mean.half(), "deviation": torch.full_like(mean, 0.1).half()}, folder / "latents.safetensors")
+    (folder / "scenes.json").write_text(json.dumps(scenes), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def undone() -> Iterator[None]:
+    """Takes back what a run does to its process: signals, and accelerate's place in it."""
+    kept = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for name, handler in kept.items():
+        signal.signal(name, handler)
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="module")
+def words() -> Words:
+    return Words()
+
+
+def test_things_in_their_own_colours_come_more_often_and_held_out_ones_never(work: Path) -> None:
+    latents = Latents(work)
+    held = held_out()
+    assert all((latents.scenes[row].concept, latents.scenes[row].style) not in held for row in latents.trained)
+    latent, texts = Feed(latents, 400, random.Random(3)).batch()
+    assert latent.shape == (400, 4, 16, 16)
+    told = [text for text in texts if text]
+    assert len(told) < len(texts)
+    assert 0.2 < sum("red " in text for text in told) / len(told) < 0.42  # of as many plain as tinted ones
+
+
+def test_noise_is_added_as_stable_diffusion_does(work: Path) -> None:
+    times, latent = Times(), Latents(work).mean[:4].float()
+    at = torch.tensor([0, 300, 700, 999])
+    noise = torch.randn_like(latent)
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    kept = torch.cumprod(1 - betas, 0)[at].float()[:, None, None, None]
+    torch.testing.assert_close(times.noised(latent, noise, at), kept.sqrt() * latent + (1 - kept).sqrt() * noise)
+    drawn = times.drawn(4000).float()
+    assert float(drawn.mean()) > 600  # captions decide at the noisy end
+
+
+def test_captions_are_not_heard_before_training_and_are_where_they_enter(work: Path, words: Words) -> None:
+    model, latents = begun(work, words).eval(), Latents(work)
+    torch.nn.init.normal_(model.unet.conv_out.weight, std=0.05)
+    assert heard(model, words, latents, Times()) == 1.0
+    for name, value in model.unet.named_parameters():
+        if "proj_out.weight" in name:
+            torch.nn.init.normal_(value, std=0.05)
+    assert heard(model, words, latents, Times()) != 1.0
+
+
+def test_pictures_are_made_on_the_way(work: Path, words: Words) -> None:
+    vae = networks.autoencoder().eval()
+    made = samples(begun(work, words).eval(), words, vae, EXAMPLES[:2], steps=2)
+    assert [picture.shape for picture in made] == [(128, 128, 3)] * 2
+
+
+@pytest.mark.usefixtures("undone")
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    def begin() -> tuple[Run, Optimiser, torch.nn.Linear]:
+        torch.manual_seed(0)
+        model = torch.nn.Linear(32, 32)
+        return (
+            Run(run.accelerator(), tmp_path / "state.pt", model, 10, decay=0.9),
+            Optimiser(model.named_parameters(), ratio=3.0, betas=(0.9, 0.98)),
+            model,
+        )
+
+    first, optimiser, model = begin()
+    for _ in range(5):
+        model(torch.ones(4, 32)).square().mean().backward()
+        optimiser.step(1e-3)
+        first.averaged(model.named_parameters())
+    first.pictures = 20
+    first.save(optimiser)
+    second, again, copied = begin()
+    assert second.resume(again)
+    assert (second.step, second.pictures) == (5, 20)
+    assert torch.equal(copied.weight, model.weight)
+    assert torch.equal(second.average.weight, first.average.weight)
+    assert not torch.equal(second.average.weight, copied.weight)
+    assert not (tmp_path / "state.part").exists()
+
+
+@pytest.mark.usefixtures("undone")
+def test_the_learning_rate_rises_stays_and_falls(tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 2)
+    found = Run(run.accelerator(), tmp_path / "state.pt", model, 10, decay=0.9)
+    assert found.rate(1.0, 0.0) < 0.05
+    found.step = 1000
+    assert found.rate(1.0, 0.5) == pytest.approx(1.0)
+    assert found.rate(1.0, 1.0) == pytest.approx(0.01)
