@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--batch", type=int, default=32, help="pictures of a step in each process")
     parser.add_argument(
-        "--compile", action="store_true", help="compile the networks first: minutes, then an eighth quicker"
+        "--compile", action="store_true", help="compile the networks first: it takes minutes, steps are quicker then"
     )
     options = parser.parse_args()
     here, work = accelerator(), options.work
