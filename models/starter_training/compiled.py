@@ -22,6 +22,10 @@ LEAST_AGREEMENT = 0.98  # cosine between gradients in bfloat16, each part's; 0 w
 def compile_in_place(model: networks.Drawer, x: Tensor, times: Tensor, ids: Tensor) -> None:
     """Compile a model, minutes on a CPU. x, times, ids: a batch as in training. Raises RuntimeError if it is wrong."""
     x = x.contiguous(memory_format=torch.channels_last)
+    kept = copy.deepcopy(model.state_dict())
+    with torch.no_grad():  # a fresh model's last layers are zero and let no gradient through: nothing could be compared
+        for value in model.parameters():
+            value.add_(torch.randn_like(value), alpha=0.02)
     plain = _gradients(copy.deepcopy(model), x, times, ids)
     # The graph stays whole: DDP would split it, to overlap with a network that is not there
     torch._dynamo.config.optimize_ddp = False
@@ -37,6 +41,7 @@ def compile_in_place(model: networks.Drawer, x: Tensor, times: Tensor, ids: Tens
         if agreement < LEAST_AGREEMENT:
             raise RuntimeError(f"Compiled, {name} has other gradients: their cosine is {agreement:.3f}.")
     model.zero_grad(set_to_none=True)
+    model.load_state_dict(kept)
 
 
 def _doubled(module: torch.nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
