@@ -28,7 +28,7 @@ PACKAGES = {
 # Style word -> package. All three share their shapes, so what is learnt of a thing in one style serves the others.
 STYLES = {
     "3d": "@iconify-json/fluent-emoji",
-    "flat": "@iconify-json/fluent-emoji-flat",
+    "sticker": "@iconify-json/fluent-emoji-flat",
     "ink": "@iconify-json/fluent-emoji-high-contrast",
 }
 
@@ -42,9 +42,9 @@ class Concept:
     others: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sprite:
-    """One concept in one style: (SPRITE, SPRITE, 4) uint8, cut to its outline and centred."""
+    """One concept in one style: (SPRITE, SPRITE, 4) uint8, cut to its outline and centred. Two are never equal."""
 
     concept: int
     style: str
@@ -80,7 +80,7 @@ def sprites(work: Path) -> list[Sprite]:
     """Every concept in every style that has it. Rendered once (half a minute), then kept in `work`."""
     kept = work / "sprites.npz"
     chosen = concepts()
-    key = json.dumps([[each.label for each in chosen], PACKAGES])
+    key = json.dumps([[each.label for each in chosen], STYLES, PACKAGES])
     if kept.is_file():
         with np.load(kept) as file:
             if str(file["key"]) == key:

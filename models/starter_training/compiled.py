@@ -15,6 +15,7 @@ from diffusers.models.upsampling import Upsample2D
 from torch import Tensor
 
 from models.starter_training import networks
+from models.starter_training.precision import computing
 
 LEAST_AGREEMENT = 0.98  # cosine between gradients in bfloat16, each part's; 0 where there are none
 
@@ -51,7 +52,7 @@ def _doubled(module: torch.nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]
 
 def _gradients(model: networks.Drawer, x: Tensor, times: Tensor, ids: Tensor) -> dict[str, Tensor]:
     """One vector for each block: "unet.down_blocks.1" and its like."""
-    with torch.autocast(x.device.type, dtype=torch.bfloat16):
+    with computing(x.device):
         answer = model(x, times, ids)
     (answer - x).square().mean().backward()
     parts: dict[str, list[Tensor]] = {}

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -26,13 +27,17 @@ from models.starter_training.scenes import Scene, drawn, planned
 from models.starter_training.train_autoencoder import as_tensor
 
 VARIANTS = 24  # of each sprite
+LARGE = 768  # pictures are encoded at twice the native size, too: a second pass wants them
 HELD_OUT = 33  # (concept, style) pairs that are never trained on, about one in twenty
 BATCH = 32
 MEASURED = 1024  # latents that tell mean and deviation
 
 
 class Latents:
-    """All of them. scenes: what each shows. trained: which may be trained on. mean, deviation: (N, 4, h, w) float16."""
+    """All of them. scenes: what each shows. trained: which may be trained on. mean, deviation: (N, 4, h, w) float16.
+
+    large: numbers of the scenes that are there at twice the native size and may be trained on.
+    """
 
     def __init__(self, work: Path) -> None:
         tensors = load_file(work / "latents.safetensors")
@@ -41,12 +46,29 @@ class Latents:
         self.scenes = [Scene(*row) for row in rows]
         held = held_out()
         self.trained = [n for n, scene in enumerate(self.scenes) if (scene.concept, scene.style) not in held]
+        self._large = tensors["large mean"], tensors["large deviation"]
+        trained = set(self.trained)
+        self._place = {row: place for place, row in enumerate(large_of(len(self.scenes))) if row in trained}
+        self.large = [*self._place]
 
     def drawn(self, rows: list[int]) -> Tensor:
         """(len(rows), 4, h, w) float32, drawn from the posteriors."""
-        mean, deviation = self.mean[rows].float(), self.deviation[rows].float()
-        found: Tensor = mean + deviation * torch.randn_like(mean)
-        return found
+        return _drawn(self.mean[rows], self.deviation[rows])
+
+    def drawn_large(self, rows: list[int]) -> Tensor:
+        """(len(rows), 4, 2 h, 2 w) float32, of rows in `large`."""
+        places = [self._place[row] for row in rows]
+        return _drawn(self._large[0][places], self._large[1][places])
+
+
+def _drawn(mean: Tensor, deviation: Tensor) -> Tensor:
+    found: Tensor = mean.float() + deviation.float() * torch.randn(mean.shape)
+    return found
+
+
+def large_of(count: int) -> list[int]:
+    """Which of `count` pictures are encoded at twice the native size, too."""
+    return random.Random(4).sample(range(count), min(LARGE, count))
 
 
 def plan_of(found: Sequence[Sprite]) -> list[tuple[int, Scene]]:
@@ -92,6 +114,31 @@ def standardised(vae: AutoencoderKL, pictures: Tensor) -> AutoencoderKL:
     return vae
 
 
+Wanted = tuple[Sprite, Scene, int, random.Random]  # what `drawn` takes
+
+
+def encoded(here: Accelerator, vae: AutoencoderKL, wanted: Sequence[Wanted]) -> tuple[Tensor, Tensor]:
+    """Mean and deviation, (len(wanted), 4, h, w) float16 each, of pictures as UNets see them."""
+    means, deviations = [], []
+    for begin in range(0, len(wanted), BATCH):
+        pictures = as_tensor([drawn(*each) for each in wanted[begin : begin + BATCH]])
+        with here.autocast():
+            mean, deviation = moments(vae, pictures.to(here.device))
+        means.append((mean * networks.VAE["scaling_factor"]).half().cpu())
+        deviations.append((deviation * networks.VAE["scaling_factor"]).half().cpu())
+        if here.is_main_process and begin % (20 * BATCH) == 0:
+            print(f"{begin} of {len(wanted)} pictures of each process", flush=True)
+    return torch.cat(means).contiguous(), torch.cat(deviations).contiguous()
+
+
+def _woven(parts: Sequence[Tensor]) -> Tensor:
+    """What processes hold by turns, in one."""
+    found = torch.empty(sum(map(len, parts)), *parts[0].shape[1:], dtype=parts[0].dtype)
+    for process, part in enumerate(parts):
+        found[process :: len(parts)] = part
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
@@ -106,31 +153,22 @@ def main() -> None:
         some = chance.sample(plan, MEASURED)
         pictures = as_tensor([drawn(found[number], scene, networks.SIZE, chance) for number, scene in some])
         vae = standardised(autoencoder_of(work).to(here.device), pictures.to(here.device))
-    means, deviations = [], []
-    mine = range(here.process_index, len(plan), here.num_processes)
-    for begin in range(0, len(mine), BATCH):
-        rows = mine[begin : begin + BATCH]
-        drawings = [drawn(found[plan[row][0]], plan[row][1], networks.SIZE, random.Random(row)) for row in rows]
-        with here.autocast():
-            mean, deviation = moments(vae, as_tensor(drawings).to(here.device))
-        means.append((mean * networks.VAE["scaling_factor"]).half().cpu())
-        deviations.append((deviation * networks.VAE["scaling_factor"]).half().cpu())
-        if here.is_main_process and begin % (20 * BATCH) == 0:
-            print(f"{begin * here.num_processes} of {len(plan)} pictures", flush=True)
     part = work / f"latents-{here.process_index}.safetensors"
-    save_file({"mean": torch.cat(means).contiguous(), "deviation": torch.cat(deviations).contiguous()}, part)
+    kept = {}
+    for kind, side in (("", networks.SIZE), ("large ", 2 * networks.SIZE)):
+        wanted = large_of(len(plan)) if kind else range(len(plan))
+        own = wanted[here.process_index :: here.num_processes]
+        asked = [(found[plan[row][0]], plan[row][1], side, random.Random(row)) for row in own]
+        kept[f"{kind}mean"], kept[f"{kind}deviation"] = encoded(here, vae, asked)
+    save_file(kept, part)
     here.wait_for_everyone()
     if not here.is_main_process:
         return
-    whole = {
-        name: torch.empty(len(plan), 4, *means[0].shape[2:], dtype=torch.float16) for name in ("mean", "deviation")
-    }
-    for process in range(here.num_processes):
-        file = work / f"latents-{process}.safetensors"
-        for name, values in load_file(file).items():
-            whole[name][process :: here.num_processes] = values
-        file.unlink()
+    parts = [load_file(work / f"latents-{process}.safetensors") for process in range(here.num_processes)]
+    whole = {name: _woven([each[name] for each in parts]) for name in kept}
     save_file(whole, work / "latents.safetensors")
+    for process in range(here.num_processes):
+        (work / f"latents-{process}.safetensors").unlink()
     scenes = [[scene.concept, scene.style, scene.background, scene.tint] for _, scene in plan]
     (work / "scenes.json").write_text(json.dumps(scenes), encoding="utf-8")
     if not (work / "vae").is_dir():

@@ -26,6 +26,7 @@ from models.starter_training import networks
 from models.starter_training.art import Sprite, concepts, sprites
 from models.starter_training.finished import finished
 from models.starter_training.latents import moments, plan_of
+from models.starter_training.precision import computing
 from models.starter_training.scenes import BACKGROUNDS, SHARE, TINTS, Scene, drawn, with_articles
 from models.starter_training.sheets import save_sheet
 from models.starter_training.train_autoencoder import as_tensor
@@ -47,7 +48,7 @@ COLOURED = (
     ("pink", "pig", "blue"), ("orange", "fish", "teal"), ("yellow", "star", "purple"), ("red", "balloon", "gray"),
     ("blue", "robot", "orange"), ("green", "bell", "black"),
 )  # fmt: skip
-STYLED = (("fox", "3d"), ("strawberry", "flat"), ("rocket", "ink"), ("owl", "ink"), ("tree", "flat"))
+STYLED = (("fox", "3d"), ("strawberry", "sticker"), ("rocket", "ink"), ("owl", "ink"), ("tree", "sticker"))
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ class Judge:
         return self._kept[tint, background]
 
     def _features(self, pictures: list[NDArray[np.uint8]]) -> Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with computing(torch.device("cpu")):
             return moments(self._vae, as_tensor(pictures))[0].flatten(1)
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+from models.starter_training.precision import quick
+
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # the quintic's coefficients, from the same
 STEPS = 4
 MATCH = 0.2  # an update's root mean square, so that one learning rate serves both (Liu et al. 2025, "Muon is scalable")
@@ -20,9 +22,9 @@ APART = ("conv_in", "conv_out", "embedding.weight", "quant")  # neither at the e
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """The nearest matrix with singular values near 1, in bfloat16's precision."""
+    """The nearest matrix with singular values near 1, by matrix products in the quick type."""
     tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.T if tall else matrix).bfloat16()
+    x = (matrix.T if tall else matrix).to(quick(matrix.device))
     x = x / (x.norm() + 1e-7)
     a, b, c = NEWTON_SCHULZ
     for _ in range(STEPS):

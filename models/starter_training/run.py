@@ -15,15 +15,19 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from models.starter_training.precision import quick
+
 WARM_UP = 60  # steps
 SAVE_SECONDS = 180
 TAIL = 0.3  # of the time, at the end, in which the learning rate falls
 
 
 def accelerator() -> Accelerator:
-    """This process's place in the run: a device, bfloat16 where matrices are quick in it, and its fellows."""
+    """This process's place in the run: a device, the type in which it computes, and its fellows."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    return Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
+    gpu = torch.cuda.is_available()
+    half = quick(torch.device("cuda" if gpu else "cpu")) == torch.bfloat16
+    return Accelerator(mixed_precision="bf16" if half else "no", cpu=not gpu)
 
 
 class Run:

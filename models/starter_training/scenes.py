@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,15 +25,17 @@ BACKGROUNDS = {
 }  # fmt: skip
 EXACT = ("white", "black")  # backgrounds without a shade of their own
 # Pictures of many colours, or of a scene, that no one colour describes
-COLOURFUL = frozenset({"rainbow", "palette", "globe", "mountain", "musical note", "lightning", "dice"})
+COLOURFUL = frozenset({"rainbow", "palette", "mountain", "musical note", "lightning", "dice"})
 PALE, FLOOR = 0.98, 0.62  # what is nearly white takes a colour, too; and so does what is grey all over
 # Of a picture's side: how large a thing is, usually and at random; how far it may stand from the middle
-SHARE, SHARES, FURTHEST = 0.83, (0.68, 0.92), 0.08
-TILT = 8.0  # degrees, to either side
+SHARE, SHARES, FURTHEST = 0.83, (0.74, 0.92), 0.06
+TILT = 5.0  # degrees, to either side
+PAPER, RIM, SHADE = 15, 4, (150, 152, 158)  # pixels of a sticker's white edge and of the line around it; its colour
 STYLE_WORDS = {
-    "3d": ("3d style",), "flat": ("flat style",), "ink": ("ink style", "ink style", "black and white"),
+    "3d": ("3d style",), "sticker": ("sticker style", "sticker style", "sticker"),
+    "ink": ("ink style", "ink style", "black and white"),
 }  # fmt: skip
-SAID = {"3d": 0.5, "flat": 0.75, "ink": 0.92}  # how often a caption names the style: without its name 3d is expected
+SAID = {"3d": 0.5, "sticker": 0.88, "ink": 0.93}  # how often a caption names the style: without its name 3d is expected
 OPENINGS = ("", "", "", "", "a ", "a ", "a ", "a picture of a ", "an icon of a ", "an emoji of a ", "emoji, ")
 
 
@@ -51,7 +54,7 @@ def drawn(sprite: Sprite, scene: Scene, size: int, chance: random.Random | None 
     pixels = tinted(sprite.pixels, scene.tint) if scene.tint else sprite.pixels
     if sprite.style == "ink" and scene.background == "black" and not scene.tint:
         pixels = np.dstack([255 - pixels[..., :3], pixels[..., 3]])  # white ink on black
-    picture = Image.fromarray(pixels)
+    picture = cut_out(pixels, edge_of(sprite)) if sprite.style == "sticker" else Image.fromarray(pixels)
     colour = BACKGROUNDS[scene.background]
     picture = picture.convert(
         "RGBa"
@@ -97,6 +100,43 @@ def tinted(pixels: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
     saturation, value = np.clip(saturation * more, 0, 1), np.clip(value * brighter, 0, 1)
     found = pixels.copy()
     found[..., :3] = (_rgb(hue, saturation, value) * 255).clip(0, 255).astype(np.uint8)
+    return found
+
+
+def cut_out(pixels: NDArray[np.uint8], edge: Image.Image) -> Image.Image:
+    """A drawing as a sticker: smaller by what its edge takes, on the edge."""
+    sheet = edge.copy()
+    sheet.alpha_composite(_within(pixels))
+    return sheet
+
+
+@functools.lru_cache(maxsize=1024)
+def edge_of(sprite: Sprite) -> Image.Image:
+    """What lies around and below a sticker's drawing: white paper, and a line around it."""
+    shape = np.asarray(_within(sprite.pixels).getchannel("A"))
+    sheet = Image.new("RGBA", (SPRITE, SPRITE))
+    for colour, radius in ((SHADE, PAPER + RIM), ((255, 255, 255), PAPER)):
+        layer = Image.new("RGBA", (SPRITE, SPRITE), (*colour, 255))
+        layer.putalpha(Image.fromarray(_wider(shape, radius)))
+        sheet.alpha_composite(layer)
+    return sheet
+
+
+def _within(pixels: NDArray[np.uint8]) -> Image.Image:
+    margin = PAPER + RIM
+    small = Image.fromarray(pixels).convert("RGBa").resize((SPRITE - 2 * margin,) * 2, Image.Resampling.LANCZOS)
+    sheet = Image.new("RGBA", (SPRITE, SPRITE))
+    sheet.paste(small.convert("RGBA"), (margin, margin))
+    return sheet
+
+
+def _wider(shape: NDArray[np.uint8], radius: int) -> NDArray[np.uint8]:
+    """A shape and everything up to `radius` pixels from it; it ends as far from the square's edge."""
+    found = shape
+    for distance in (radius / 3, radius * 2 / 3, radius):
+        for angle in np.linspace(0, 2 * np.pi, 48, endpoint=False):
+            moved = round(distance * np.sin(angle)), round(distance * np.cos(angle))
+            found = np.maximum(found, np.roll(shape, moved, (0, 1)))
     return found
 
 

@@ -38,7 +38,7 @@ def disc(colour: tuple[int, int, int]) -> Sprite:
     pixels = np.zeros((SPRITE, SPRITE, 4), np.uint8)
     pixels[inside] = (*colour, 255)
     pixels[80:110, 80:110] = 255
-    return Sprite(0, "flat", pixels)
+    return Sprite(0, "3d", pixels)
 
 
 def test_there_are_enough_concepts_and_each_has_a_name_of_its_own() -> None:
@@ -51,15 +51,28 @@ def test_there_are_enough_concepts_and_each_has_a_name_of_its_own() -> None:
 
 @pytest.mark.parametrize("tint", TINTS)
 def test_a_tinted_thing_has_the_colours_hue(tint: str) -> None:
-    picture = scenes.drawn(disc((120, 90, 60)), Scene(0, "flat", "white", tint), 64)
+    picture = scenes.drawn(disc((120, 90, 60)), Scene(0, "3d", "white", tint), 64)
     red, green, blue = (int(part) for part in picture[40, 40])
     hue = colorsys.rgb_to_hsv(red / 255, green / 255, blue / 255)[0] * 360
     assert abs((hue - TINTS[tint][0] + 180) % 360 - 180) < 15
     assert tuple(picture[0, 0]) == BACKGROUNDS["white"]
 
 
+def test_a_sticker_has_white_paper_and_a_line_around_what_is_tinted() -> None:
+    sprite = disc((120, 90, 60))
+    picture = scenes.drawn(Sprite(0, "sticker", sprite.pixels), Scene(0, "sticker", "blue", "red"), 256)
+    row = [tuple(int(part) for part in pixel) for pixel in picture[128, :128]]
+    assert row[0] == BACKGROUNDS["blue"]
+    edge = next(place for place, pixel in enumerate(row) if pixel != row[0])
+    assert any(np.abs(np.array(pixel) - scenes.SHADE).max() < 12 for pixel in row[edge : edge + 6])
+    paper = [pixel for pixel in row[edge:] if min(pixel) > 250]
+    assert 8 <= len(paper) <= 16
+    red, green, blue = row[127]
+    assert red > 2 * max(green, blue)
+
+
 def test_chance_varies_a_scene_and_its_seed_repeats_it() -> None:
-    scene = Scene(0, "flat", "blue")
+    scene = Scene(0, "3d", "blue")
     one, again, other = (scenes.drawn(disc((200, 30, 30)), scene, 64, random.Random(seed)) for seed in (1, 1, 2))
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)

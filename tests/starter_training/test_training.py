@@ -14,7 +14,8 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import save_file
 
 from models.starter_training import networks, run
-from models.starter_training.latents import Latents, held_out
+from models.starter_training.art import STYLES
+from models.starter_training.latents import Latents, held_out, large_of
 from models.starter_training.optimiser import Optimiser
 from models.starter_training.run import Run
 from models.starter_training.train_drawer import EXAMPLES, Feed, Times, begun, heard, samples
@@ -25,9 +26,12 @@ from models.starter_training.words import Words
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Latents of 240 scenes: forty things, each in three styles, plain and tinted."""
     folder = tmp_path_factory.mktemp("work")
-    scenes = [[n, style, "white", tint] for n in range(40) for style in ("3d", "flat", "ink") for tint in ("", "red")]
+    scenes = [[n, style, "white", tint] for n in range(40) for style in STYLES for tint in ("", "red")]
     mean = torch.randn(len(scenes), 4, 16, 16, generator=torch.Generator().manual_seed(1))
-    save_file({"mean": mean.half(), "deviation": torch.full_like(mean, 0.1).half()}, folder / "latents.safetensors")
+    large = mean[large_of(len(scenes))].repeat_interleave(2, 2).repeat_interleave(2, 3)
+    whole = {f"{kind}mean": each.half() for kind, each in (("", mean), ("large ", large))}
+    whole |= {name.replace("mean", "deviation"): torch.full_like(each, 0.1) for name, each in whole.items()}
+    save_file(whole, folder / "latents.safetensors")
     (folder / "scenes.json").write_text(json.dumps(scenes), encoding="utf-8")
     return folder
 
@@ -58,6 +62,19 @@ def test_things_in_their_own_colours_come_more_often_and_held_out_ones_never(wor
     assert 0.2 < sum("red " in text for text in told) / len(told) < 0.42  # of as many plain as tinted ones
 
 
+def test_pictures_of_twice_the_size_come_with_captions_and_held_out_ones_never(work: Path) -> None:
+    latents = Latents(work)
+    held = held_out()
+    assert 100 < len(latents.large) < len(latents.scenes)
+    assert all((latents.scenes[row].concept, latents.scenes[row].style) not in held for row in latents.large)
+    latent, texts = Feed(latents, 24, random.Random(3)).large()
+    assert latent.shape == (6, 4, 32, 32)
+    assert len(texts) == 6
+    row = latents.large[-1]
+    twice = latents.mean[row].float().repeat_interleave(2, 1).repeat_interleave(2, 2)
+    assert float((latents.drawn_large([row])[0] - twice).abs().mean()) < 0.2  # the deviation is 0.1
+
+
 def test_noise_is_added_as_stable_diffusion_does(work: Path) -> None:
     times, latent = Times(), Latents(work).mean[:4].float()
     at = torch.tensor([0, 300, 700, 999])
@@ -67,6 +84,7 @@ def test_noise_is_added_as_stable_diffusion_does(work: Path) -> None:
     torch.testing.assert_close(times.noised(latent, noise, at), kept.sqrt() * latent + (1 - kept).sqrt() * noise)
     drawn = times.drawn(4000).float()
     assert float(drawn.mean()) > 600  # captions decide at the noisy end
+    assert int(times.drawn(4000, 500).max()) < 500
 
 
 def test_captions_are_not_heard_before_training_and_are_where_they_enter(work: Path, words: Words) -> None:
