@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import colorsys
+import json
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
 
 from models.starter_training import export, networks, scenes
@@ -115,11 +116,17 @@ def test_a_step_of_muon_is_orthogonal_and_lowers_a_loss() -> None:
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_the_file_is_a_checkpoint_that_computes_what_was_trained(words: Words, tmp_path: Path) -> None:
+def trained() -> tuple[networks.Drawer, AutoencoderKL]:
+    """Networks that answer, other than fresh ones."""
     torch.manual_seed(0)
-    model, vae = networks.Drawer(len(words)).eval(), networks.autoencoder().eval()
+    model, vae = networks.Drawer(len(Words())).eval(), networks.autoencoder().eval()
     torch.nn.init.normal_(model.unet.conv_out.weight, std=0.1)
     torch.nn.init.normal_(vae.decoder.conv_out.weight, std=0.1)
+    return model, vae
+
+
+def test_the_file_is_a_checkpoint_that_computes_what_was_trained(words: Words, tmp_path: Path) -> None:
+    model, vae = trained()
     path = tmp_path / "starter.safetensors"
     save_file(export.tensors_of(model, vae, words), path, metadata=export.metadata())
     info = recognise(read_header(path), collect("modules.families", Family, group="inferenz.families"))
@@ -139,3 +146,30 @@ def test_the_file_is_a_checkpoint_that_computes_what_was_trained(words: Words, t
         decoder: AutoencoderKL = vae.half().float()
         picture = decoder.decode(x / 0.18215).sample / 2 + 0.5
         assert float((loaded.decode(x) - picture.clamp(0, 1)).abs().max()) < 1e-3
+
+
+def test_loaders_of_stable_diffusion_1_open_it_without_its_metadata(words: Words, tmp_path: Path) -> None:
+    """Widths are in the shapes; all else is what Stable Diffusion 1 has: heads, groups, names."""
+    model, vae = trained()
+    path = tmp_path / "starter.safetensors"
+    save_file(export.tensors_of(model, vae, words), path)
+    info = recognise(read_header(path), collect("modules.families", Family, group="inferenz.families"))
+    assert info.config["unet"]["attention_head_dim"] == 8
+    assert info.config["text_encoder"]["num_attention_heads"] == 12
+    stock = {"norm_num_groups": 32, "layers_per_block": 1}
+    unet = {name: networks.UNET[name] for name in ("block_out_channels", "down_block_types", "up_block_types")}
+    unet |= {"cross_attention_dim": networks.TEXT_WIDTH, "attention_head_dim": 8, "sample_size": 16} | stock
+    coder = {name: networks.VAE[name] for name in ("block_out_channels", "down_block_types", "up_block_types")}
+    coder |= {"latent_channels": 4, "sample_size": 128} | stock
+    for part, config in (("unet", unet), ("vae", coder)):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    opened = UNet2DConditionModel.from_single_file(
+        str(path), config=str(tmp_path), subfolder="unet", local_files_only=True
+    )
+    other = AutoencoderKL.from_single_file(str(path), config=str(tmp_path), subfolder="vae", local_files_only=True)
+    x, text = torch.randn(1, 4, 16, 16), torch.randn(1, 77, networks.TEXT_WIDTH)
+    with torch.no_grad():
+        wanted = model.unet.half().float()(x, torch.tensor([500]), text).sample
+        assert float((opened(x, torch.tensor([500]), text).sample - wanted).abs().max()) < 1e-5
+        assert float((other.decode(x).sample - vae.half().float().decode(x).sample).abs().max()) < 1e-5
