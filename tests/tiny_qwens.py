@@ -101,7 +101,7 @@ class TinyQwen:
         for name, module in self.parts.items():
             module.save_pretrained(folder / name)
             index[name] = ["transformers" if name == "text_encoder" else "diffusers", type(module).__name__]
-        scheduler = flow_euler(shift=3.0)
+        scheduler = flow_euler(shift=3.0, shift_terminal=None if self.family == "z_image" else 0.02)
         scheduler.save_pretrained(folder / "scheduler")
         index["scheduler"] = ["diffusers", type(scheduler).__name__]
         (folder / "model_index.json").write_text(json.dumps(index))

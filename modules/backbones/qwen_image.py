@@ -27,7 +27,13 @@ from modules.prompting.qwen import QWEN_IMAGE
 
 # The authors' numbers; those of Lightning, which was distilled at one shift
 SCHEDULER = MappingProxyType(
-    {"use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 0.9, "max_image_seq_len": 8192}
+    {
+        "use_dynamic_shifting": True,
+        "base_shift": 0.5,
+        "max_shift": 0.9,
+        "max_image_seq_len": 8192,
+        "shift_terminal": 0.02,
+    }
 )
 LIGHTNING = MappingProxyType({"shift": 3.0})
 

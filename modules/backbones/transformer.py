@@ -92,10 +92,16 @@ class FlowTransformer(Loaded, ABC):
         self._load = built.load
 
     def noise_levels(self, width: int, height: int, shift: float | None = None) -> NoiseLevels:
-        """The levels for a picture of so many pixels, with the person's shift or the model's own."""
-        if shift is None:
-            shift = self.info.defaults.shift or shift_of(self._scheduler, self._patches(width, height))
-        return NoiseLevels.flow(shift, family=self.info.family)
+        """The levels for a picture of so many pixels, with the person's shift or the model's own.
+
+        The time at which the last step is to begin belongs to the model's own.
+        """
+        own = self.info.defaults.shift if shift is None else shift
+        if own is not None:
+            return NoiseLevels.flow(own, family=self.info.family)
+        scheduler = self._scheduler
+        shift, terminal = shift_of(scheduler, self._patches(width, height)), scheduler.get("shift_terminal") or 0.0
+        return NoiseLevels.flow(shift, family=self.info.family, terminal=float(terminal))
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], clip_skip: int, emphasis: Emphasis = "Original") -> list[Text]:

@@ -59,12 +59,13 @@ class NoiseLevels:
     sigma = sqrt((1 - alpha_bar) / alpha_bar); Song et al. 2021 (DDIM) name the schedule, Karras et al. 2022 the sigma.
     Of a flow model (Lipman et al. 2023) sigma is its time t itself, and x = (1 - sigma) * x0 + sigma * n; the last one
     is 1, noise alone. prediction: "epsilon", "v" or "flow". family: of the model, for schedules with tables of their
-    own.
+    own. terminal: of a flow model, the time at which its last step is to begin, whatever the schedule; 0 for none.
     """
 
     sigmas: tuple[float, ...]
     prediction: str = "epsilon"
     family: str = ""
+    terminal: float = 0.0
 
     @classmethod
     def scaled_linear(cls, start: float = 0.00085, end: float = 0.012, count: int = 1000) -> NoiseLevels:
@@ -88,13 +89,13 @@ class NoiseLevels:
         return replace(self, sigmas=tuple(math.sqrt(1 - root**2) / root for root in scaled))
 
     @classmethod
-    def flow(cls, shift: float = 1.0, count: int = 1000, family: str = "") -> NoiseLevels:
+    def flow(cls, shift: float = 1.0, count: int = 1000, family: str = "", terminal: float = 0.0) -> NoiseLevels:
         """Times 1/count ... 1, leaning towards 1 for `shift` > 1: shift * t / (1 + (shift - 1) * t).
 
         Esser et al. 2024 (Stable Diffusion 3), equation 23. Flux's mu is the logarithm of this shift.
         """
         times = (index / count for index in range(1, count + 1))
-        return cls(tuple(shift * t / (1 + (shift - 1) * t) for t in times), prediction="flow", family=family)
+        return cls(tuple(shift * t / (1 + (shift - 1) * t) for t in times), "flow", family, terminal)
 
     @property
     def flows(self) -> bool:
@@ -290,4 +291,16 @@ def sigmas_for(
             accepted=f"options nearer to their defaults, or fewer steps; this model has levels from "
             f"{levels.sigma_min:.4g} to {levels.sigma_max:.4g}",
         )
-    return (*sigmas[:-2], sigmas[-1]) if discard else sigmas
+    return ended((*sigmas[:-2], sigmas[-1]) if discard else sigmas, levels.terminal)
+
+
+def ended(sigmas: tuple[float, ...], terminal: float) -> tuple[float, ...]:
+    """Times of a flow, ending in 0, stretched from their 1 so that the last step begins at `terminal`.
+
+    As FlowMatchEulerDiscreteScheduler's shift_terminal (diffusers; LTX-Video, Qwen-Image). 0 and a single step leave
+    them as they are.
+    """
+    if not terminal or len(sigmas) < 3:
+        return sigmas
+    scale = (1 - terminal) / (1 - sigmas[-2])
+    return (*(1 - (1 - sigma) * scale for sigma in sigmas[:-1]), sigmas[-1])

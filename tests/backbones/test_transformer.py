@@ -11,7 +11,9 @@ from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
 from modules.backbones.transformer import packed, places, shift_of, unpacked, whole_patches
-from modules.core.sampling import NoiseLevels
+from modules.core.sampling import NoiseLevels, sigmas_for
+from modules.samplers.euler import euler
+from modules.schedules.uniform import simple
 
 
 def test_patches_are_ordered_as_in_flux() -> None:
@@ -43,6 +45,17 @@ def test_the_shift_grows_with_the_picture_as_in_diffusers(patches: int) -> None:
     scheduler.set_timesteps(sigmas=np.linspace(1, 0.1, 10).tolist(), mu=calculate_shift(patches))
     levels = NoiseLevels.flow(shift_of(scheduler.config, patches), count=10)
     assert scheduler.sigmas[:-1].flip(0).tolist() == pytest.approx(levels.sigmas, rel=1e-5)
+
+
+@pytest.mark.parametrize("steps", [2, 8, 20, 50])
+def test_the_last_step_begins_where_the_scheduler_has_it_as_in_diffusers(steps: int) -> None:
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.02)
+    scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps).tolist(), mu=calculate_shift(4096))
+    levels = NoiseLevels.flow(shift_of(scheduler.config, 4096), terminal=0.02)
+    found = sigmas_for(euler, simple, steps, levels)
+    assert found == pytest.approx(scheduler.sigmas.tolist(), abs=1e-5)
+    assert found[-2] == pytest.approx(0.02)
+    assert sigmas_for(euler, simple, 1, levels) == (1.0, 0.0)
 
 
 def test_a_shift_of_its_own_does_not_depend_on_the_size() -> None:

@@ -78,7 +78,8 @@ def pipeline_of(model: tiny.TinyQwen) -> Any:
     """diffusers' own, of the very networks that the files were written from."""
     special = SPECIAL_QWEN3 if model.family == "z_image" else SPECIAL
     kind = ZImagePipeline if model.family == "z_image" else QwenImagePipeline
-    made = kind(**model.parts, scheduler=flow_euler(), tokenizer=Tokenizer(special))
+    scheduler = flow_euler() if model.family == "z_image" else flow_euler(shift_terminal=0.02)
+    made = kind(**model.parts, scheduler=scheduler, tokenizer=Tokenizer(special))
     made.set_progress_bar_config(disable=True)
     return made
 
@@ -308,8 +309,10 @@ def test_levels_lean_as_the_authors_have_it(files: dict[str, Files], workshop: W
     patches = (1328 // 16) ** 2
     mu = 0.5 + (0.9 - 0.5) * (patches - 256) / (8192 - 256)
     scheduler.set_timesteps(sigmas=[0.5], mu=mu)
-    ours = backbone.noise_levels(1328, 1328).sigma(499)
-    assert ours == pytest.approx(float(scheduler.sigmas[0]), abs=1e-3)
+    ours = backbone.noise_levels(1328, 1328)
+    assert ours.sigma(499) == pytest.approx(float(scheduler.sigmas[0]), abs=1e-3)
+    assert ours.terminal == 0.02
+    assert backbone.noise_levels(1328, 1328, shift=3.1).terminal == 0  # of one's own shift nothing more is asked
 
 
 @pytest.mark.parametrize("family", FAMILIES)
