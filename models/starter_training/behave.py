@@ -19,12 +19,12 @@ from PIL import Image
 
 from models.starter_training import networks
 from models.starter_training.art import sprites
+from models.starter_training.judge import Judge
 from models.starter_training.latents import plan_of
 from models.starter_training.measure import (
     CFG,
     STEPS,
     Asked,
-    Judge,
     background_of,
     made,
     object_colour,
@@ -55,7 +55,7 @@ class Bench:
     def right(self, picture: Picture, asked: Asked) -> tuple[bool, bool, bool]:
         """Whether concept, object colour and background are those asked for."""
         seen = background_of(picture)
-        concept = self.judge.nearest(picture, asked, seen)[0]
+        concept = self.judge.nearest(picture, asked.tint, seen)[0]
         return concept == asked.concept, object_colour(picture, seen) == asked.tint, seen == asked.background
 
     @torch.no_grad()

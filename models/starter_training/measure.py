@@ -1,8 +1,8 @@
 """How good a starter is: forty prompts, four seeds each, told by numbers, and a sheet to look at.
 
-Concept: of all concepts, drawn in every style with the tint and the background that were asked for, which is nearest in
-the autoencoder's feature space? Colours: what most pixels of border and object look like. The pictures are made by
-diffusers' own pipeline, so nothing of this project judges itself.
+Concept: of all concepts, drawn in every style with the tint that was asked for and the background that is there, which
+is nearest in the autoencoder's feature space (`judge.py`)? Colours: what most pixels of border and object look like.
+Pictures are made by diffusers' own pipeline, so nothing of this project judges itself.
 """
 
 from __future__ import annotations
@@ -17,26 +17,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
+from diffusers import DDIMScheduler, StableDiffusionPipeline
 from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
 
 from models.starter_training import networks
-from models.starter_training.art import Sprite, concepts, sprites
+from models.starter_training.art import concepts, sprites
 from models.starter_training.finished import finished
-from models.starter_training.latents import moments, plan_of
-from models.starter_training.precision import computing
-from models.starter_training.scenes import BACKGROUNDS, SHARE, TINTS, Scene, drawn, with_articles
+from models.starter_training.judge import Judge, border_of
+from models.starter_training.latents import plan_of
+from models.starter_training.scenes import BACKGROUNDS, TINTS, Scene, with_articles
 from models.starter_training.sheets import save_sheet
-from models.starter_training.train_autoencoder import as_tensor
 from models.starter_training.train_drawer import NOISE
 from models.starter_training.words import Words
 
 SEEDS = 4
 CFG, STEPS = 5.0, 25
-SHIFTS = ((0, 0), (-3, 0), (3, 0), (0, -3), (0, 3))  # pixels around the place of candidates
-TILTS = (-6, 0, 6)  # degrees
 SAME = 2  # pixels: two pictures are nearly one if they differ by less than one of them does from itself moved by that
 PLAIN = (
     "cat", "panda", "penguin", "frog", "butterfly", "octopus", "apple", "banana", "strawberry", "pizza", "donut",
@@ -118,79 +113,9 @@ def made(
     return found
 
 
-class Judge:
-    """Tells what is to be seen in a picture."""
-
-    def __init__(self, vae: AutoencoderKL, found: Sequence[Sprite]) -> None:
-        self._vae, self._sprites = vae, found
-        self._kept: dict[tuple[str, str], tuple[Tensor, list[tuple[int, str]]]] = {}
-
-    def nearest(self, picture: NDArray[np.uint8], asked: Asked, background: str) -> tuple[int, str]:
-        """(concept, style) of the nearest of all candidates, wherever it stands, tilted and mirrored as it likes."""
-        features, meaning = self._candidates(asked.tint, background)
-        views = self._features(views_of(picture))
-        distance, place = torch.cdist(views, features).min(1)
-        return meaning[int(place[distance.argmin()])]
-
-    def _candidates(self, tint: str, background: str) -> tuple[Tensor, list[tuple[int, str]]]:
-        if (tint, background) not in self._kept:
-            scenes = [Scene(sprite.concept, sprite.style, background, tint) for sprite in self._sprites]
-            pictures = [
-                drawn(sprite, scene, networks.SIZE) for sprite, scene in zip(self._sprites, scenes, strict=True)
-            ]
-            parts = [self._features(pictures[n : n + 64]) for n in range(0, len(pictures), 64)]
-            meaning = [(scene.concept, scene.style) for scene in scenes]
-            self._kept[tint, background] = torch.cat(parts), meaning
-        return self._kept[tint, background]
-
-    def _features(self, pictures: list[NDArray[np.uint8]]) -> Tensor:
-        with computing(torch.device("cpu")):
-            return moments(self._vae, as_tensor(pictures))[0].flatten(1)
-
-
-def views_of(picture: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """The thing in a picture where candidates have it, a little to each side of that, tilted and mirrored."""
-    colour = _border(picture)
-    away = np.sqrt(np.square(picture.astype(float) - colour).sum(-1)) > 60
-    box = [_reach(away.any(axis)) for axis in (0, 1)]
-    size = picture.shape[0]
-    found = Image.fromarray(picture)
-    fill = (int(colour[0]), int(colour[1]), int(colour[2]))
-    (left, right), (top, bottom) = box
-    side = max(right - left, bottom - top)
-    corner = (left + right - side) / 2, (top + bottom - side) / 2
-    scale = side / round(size * SHARE)  # what is outside the picture has the background's colour
-    views = []
-    for tilt in TILTS:
-        turned = found.rotate(
-            tilt, Image.Resampling.BICUBIC, center=(corner[0] + side / 2, corner[1] + side / 2), fillcolor=fill
-        )
-        for down, across in SHIFTS:
-            start = (size - size * SHARE) / 2
-            shift = corner[0] - scale * (start + across), corner[1] - scale * (start + down)
-            matrix = (scale, 0, shift[0], 0, scale, shift[1])
-            view = turned.transform(
-                (size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=fill
-            )
-            views += [np.asarray(view), np.asarray(view)[:, ::-1].copy()]
-    return views
-
-
-def _reach(hit: NDArray[np.bool_]) -> tuple[int, int]:
-    """From the first to behind the last; everything where there is none."""
-    places = np.flatnonzero(hit)
-    return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, len(hit))
-
-
-def _border(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
-    border = np.concatenate([picture[:4].reshape(-1, 3), picture[-4:].reshape(-1, 3), picture[:, :4].reshape(-1, 3)])
-    middle: NDArray[np.float64] = np.median(border, 0)
-    return middle
-
-
 def background_of(picture: NDArray[np.uint8]) -> str:
     """The name of the border's middle colour."""
-    return nearest_name(_border(picture), BACKGROUNDS)
+    return nearest_name(border_of(picture), BACKGROUNDS)
 
 
 def nearly_one(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
@@ -237,7 +162,7 @@ def measured(work: Path, file: Path, sheet: Path) -> dict[str, object]:
         pictures += own
         for picture in own:
             seen = background_of(picture)
-            concept, style = judge.nearest(picture, each, seen)
+            concept, style = judge.nearest(picture, each.tint, seen)
             right.append(concept == each.concept)
             if concept != each.concept:
                 wrong.append(f"{each.text}: {known[concept].name}")

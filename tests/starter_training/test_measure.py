@@ -6,11 +6,13 @@ import random
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from models.starter_training import networks
 from models.starter_training.art import Sprite
-from models.starter_training.measure import Asked, Judge, background_of, nearly_one, object_colour, views_of
+from models.starter_training.judge import Candidates, Judge, spoiled, views_of
+from models.starter_training.measure import background_of, nearly_one, object_colour
 from models.starter_training.scenes import BACKGROUNDS, TINTS, Scene, drawn
 from tests.starter_training.test_parts import disc
 
@@ -50,9 +52,29 @@ def test_the_judge_knows_what_was_drawn() -> None:
     """Features of a VAE that was never trained tell a disc from a bar."""
     judge = Judge(networks.autoencoder().eval(), [disc((200, 40, 40)), bar()])
     for concept in (0, 1):
-        asked = Asked("", concept, "plain")
         for seed in range(4):
-            assert judge.nearest(picture(Scene(concept, "3d", "blue"), seed), asked, "blue") == (concept, "3d")
+            assert judge.nearest(picture(Scene(concept, "3d", "blue"), seed), "", "blue") == (concept, "3d")
+
+
+def test_what_is_pale_is_not_taken_for_the_palest() -> None:
+    features = torch.tensor([[10.0, 0, 0], [0, 10, 0], [-11, -11, 0], [1, 1, 1]])
+    meaning = [(number, "3d") for number in range(4)]
+    pale, middle = 0.2 * features[0], features.mean(0)
+    assert int(torch.cdist(pale[None], features).argmin()) == 3  # by plain distance
+    known = Candidates.of(features, meaning)
+    assert known.nearest(pale[None] + 0.8 * middle) == (0, "3d")
+    assert known.nearest(torch.stack([middle + 0.01, features[1]])) == (1, "3d")  # whichever view is most like one
+
+
+def test_pictures_are_spoiled_as_much_as_was_asked() -> None:
+    plain = picture(Scene(1, "3d", "gray"), 1)
+    assert np.array_equal(spoiled(plain, 0, 0, 1, np.random.default_rng(1)), plain)
+    pale = spoiled(plain, 0, 0, 0.5, np.random.default_rng(1)).astype(float)
+    border = np.median(plain[0], 0)
+    assert np.abs(pale - border).mean() == pytest.approx(np.abs(plain - border).mean() / 2, rel=0.02)
+    bent = spoiled(plain, 4, 0, 1, np.random.default_rng(1))
+    assert not np.array_equal(bent, plain)
+    assert {tuple(pixel) for pixel in bent.reshape(-1, 3)} <= {tuple(pixel) for pixel in plain.reshape(-1, 3)}
 
 
 def test_pictures_are_nearly_one_if_they_hardly_moved() -> None:
