@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.core.errors import CheckpointMissing, CorruptCheckpoint, NotAMatch, UnsafeCheckpoint
-from modules.core.header import PICKLES, Header, TensorInfo, read_safetensors, unreadable
+from modules.core.header import MODEL_INDEXES, PICKLES, Header, TensorInfo, read_safetensors, unreadable
 
 _MOST_BYTES = 16_000_000  # of a JSON file: the index of the largest models has one megabyte
 # transformers 5 writes its tokenizers' common classes (TokenizersBackend); guiders come with HunyuanImage
@@ -73,8 +73,8 @@ def _json(path: Path, model: str) -> Mapping[str, Any]:
             raw = file.read(_MOST_BYTES + 1)
         found = json.loads(raw[:_MOST_BYTES])
     except FileNotFoundError:
-        if path.name == "model_index.json":
-            raise CheckpointMissing(f"{model}: there is no model_index.json.") from None
+        if path.name in MODEL_INDEXES:
+            raise CheckpointMissing(f"{model}: there is no {path.name}.") from None
         raise CorruptCheckpoint(f"{model} is incomplete: {named} is missing.", hint="Download it again.") from None
     except OSError as error:
         raise unreadable(path, error) from error
