@@ -75,6 +75,8 @@ def look_into(index: Path) -> PipelineFolder:
                 f"{index.parent.name}: its {part} is code that comes with it or from {library!r}, which is not run.",
                 hint="Accepted: parts of diffusers and transformers.",
             )
+        if absent := missing_packages(_wanted(library, found)):
+            raise without(index.parent.name, absent, f"its {part}, a {found},")
     variants = [_checked_part(index.parent / part, kind.__name__, named) for part, named in components.items()]
     return PipelineFolder(index.parent, kind, components, next((each for each in variants if each), None))
 
@@ -183,6 +185,18 @@ def _by_itself(config: Path, named: tuple[str, str]) -> bool:
 
 def _module(library: str) -> Any:
     return importlib.import_module(f"diffusers.pipelines.{library}")
+
+
+def _wanted(library: str, part: str) -> list[str]:
+    """The packages beyond its own that a class of transformers cannot be made without."""
+    import transformers
+
+    kind = getattr(transformers, part, None) if library == "transformers" else None
+    if kind is None:
+        return []
+    named = [name for name in getattr(kind, "_backends", ()) if name in _OPTIONAL]
+    # What reads videos has no form without torchvision, and a processor of both is not made without it
+    return [*named, "torchvision"] if "video_processor" in parameters(kind.__init__) else named
 
 
 def missing_packages(names: Iterable[str]) -> list[str]:

@@ -391,6 +391,12 @@ def test_what_is_not_installed_is_named(copy: Path) -> None:
     if missing_packages(["torchvision"]):
         told = refused("mine", kind, NameError("name 'OmniGenMultiModalProcessor' is not defined"))
         assert "torchvision" in str(told)
+        kept = copy.read_text()
+        for processor in ("PixtralProcessor", "Qwen3VLProcessor"):
+            changed(copy, tokenizer=["transformers", processor])
+            with pytest.raises(UnsupportedCheckpoint, match=f"its tokenizer, a {processor}, needs torchvision"):
+                load_pipeline(info(copy), placement())
+        copy.write_text(kept)
         told = refused("mine", kind, ImportError("PixtralProcessor requires the Torchvision library"))
         assert "pip install torchvision" in str(told)
     assert isinstance(refused("mine", kind, ImportError("no name in it")), CorruptCheckpoint)
