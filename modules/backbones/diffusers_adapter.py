@@ -18,6 +18,7 @@ from diffusers.guiders.guider_utils import BaseGuidance
 from torch import Tensor, nn
 
 from modules.backbones.loaded import model_key
+from modules.backbones.modular import Modular, load_modular
 from modules.backbones.pipeline_call import Arguments, arguments, parameters
 from modules.backbones.pipeline_folder import PipelineFolder, look_into, refused
 from modules.backbones.pipeline_memory import LESS, SHORT, Mode, decode_in_tiles, first_mode, keep
@@ -32,7 +33,7 @@ from modules.diffusion.backbone import Batch, Placement, backbone
 
 
 class GenericPipeline:
-    """A loaded pipeline: the engine's `Whole`. pipeline: a diffusers.DiffusionPipeline."""
+    """A loaded pipeline: the engine's `Whole`. pipeline: a diffusers.DiffusionPipeline, or a `Modular`."""
 
     latent_channels = 0
     downscale = 8
@@ -43,7 +44,7 @@ class GenericPipeline:
         self._pipeline = pipeline
         self._parts = [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
         self.weight_bytes = weight_bytes(*self._parts)
-        self._accepted = parameters(type(pipeline).__call__)
+        self._accepted = pipeline.accepted if isinstance(pipeline, Modular) else parameters(type(pipeline).__call__)
         self._guiders = [part for part in pipeline.components.values() if isinstance(part, BaseGuidance)]
         self._mode: Mode = first_mode(placement.vram, placement.unet_device, self.weight_bytes)
         pipeline.set_progress_bar_config(disable=True)
@@ -90,7 +91,7 @@ class GenericPipeline:
                 answer = self._pipeline(**values, return_dict=False)
                 return answer if isinstance(answer, tuple) else (answer,)  # Stable Cascade forgets it
         except NameError as error:  # of a package that the pipeline looks for and uses without it as well
-            raise refused(self.info.name, type(self._pipeline), error) from error
+            raise refused(self.info.name, self.info.label, error) from error
         finally:
             self._pipeline.maybe_free_model_hooks()
 
@@ -188,12 +189,15 @@ def load_pipeline(info: ModelInfo, placement: Placement) -> GenericPipeline:
 
 def _loaded(folder: PipelineFolder, placement: Placement) -> Any:
     try:
-        pipeline = folder.kind.from_pretrained(
-            str(folder.path), local_files_only=True, use_safetensors=True, trust_remote_code=False,
-            variant=folder.variant, dtype=placement.dtype,
-        )  # fmt: skip
+        if folder.modular:
+            pipeline: Any = load_modular(folder.path, folder.variant, placement.dtype)
+        else:
+            pipeline = folder.kind.from_pretrained(
+                str(folder.path), local_files_only=True, use_safetensors=True, trust_remote_code=False,
+                variant=folder.variant, dtype=placement.dtype,
+            )  # fmt: skip
     except (ValueError, OSError, ImportError, NameError, KeyError, TypeError, AttributeError) as error:
-        raise refused(folder.path.name, folder.kind, error) from error
+        raise refused(folder.path.name, folder.kind.__name__, error) from error
     for name, part in pipeline.components.items():
         if isinstance(part, nn.Module):
             empty = next((key for key, value in part.named_parameters() if value.is_meta), None)

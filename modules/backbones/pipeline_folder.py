@@ -12,15 +12,17 @@ import json
 import pkgutil
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import diffusers
-from diffusers import DiffusionPipeline, ModularPipeline
+from diffusers import DiffusionPipeline, ModularPipeline, ModularPipelineBlocks
 from diffusers.pipelines import deprecated
 
+from modules.backbones.modular import WORKFLOW
 from modules.backbones.pipeline_call import parameters
 from modules.core.checkpoint import PICKLES, read_header, unreadable
 from modules.core.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckpoint, UnsupportedCheckpoint
@@ -43,26 +45,27 @@ _CONFIGS = ("config.json", "tokenizer_config.json", "preprocessor_config.json", 
 class PipelineFolder:
     """What a folder holds. kind: the pipeline's class; components: name -> (library, class).
 
-    variant: the middle of the names of its weight files where they have one ("fp16"), else None.
+    variant: the middle of the names of its weight files where they have one ("fp16"), else None. modular: whether it is
+    one of diffusers' modular pipelines.
     """
 
     path: Path
     kind: type[Any]
     components: Mapping[str, tuple[str, str]]
     variant: str | None
+    modular: bool = False
 
 
 def look_into(index: Path) -> PipelineFolder:
-    """The folder of a model_index.json. Raises CheckpointError for what cannot or must not be loaded."""
+    """The folder of a model_index.json or modular_model_index.json.
+
+    Raises CheckpointError for what cannot or must not be loaded.
+    """
     entries = _json(index)
     name = entries.get("_class_name")
     if not isinstance(name, str):
         raise UnsafeCheckpoint(f"{index.parent.name} brings a pipeline as code of its own, which is not run.")
-    components = {
-        part: (str(value[0]), str(value[1]))
-        for part, value in entries.items()
-        if isinstance(value, list) and len(value) == 2 and all(isinstance(each, str) for each in value)
-    }
+    components = _components(entries)
     kind = _pipeline(index.parent, name, entries)
     for part, (library, found) in components.items():
         if library in _left():
@@ -78,7 +81,8 @@ def look_into(index: Path) -> PipelineFolder:
         if absent := missing_packages(_wanted(library, found)):
             raise without(index.parent.name, absent, f"its {part}, a {found},")
     variants = [_checked_part(index.parent / part, kind.__name__, named) for part, named in components.items()]
-    return PipelineFolder(index.parent, kind, components, next((each for each in variants if each), None))
+    variant = next((each for each in variants if each), None)
+    return PipelineFolder(index.parent, kind, components, variant, issubclass(kind, ModularPipeline))
 
 
 def _pipeline(folder: Path, name: str, entries: Mapping[str, Any]) -> type[Any]:
@@ -88,15 +92,13 @@ def _pipeline(folder: Path, name: str, entries: Mapping[str, Any]) -> type[Any]:
             f"{folder.name} is made for {name}, which diffusers {diffusers.__version__} does not have.",
             hint="A newer diffusers may have it: pip install --upgrade diffusers.",
         )
-    if issubclass(kind, ModularPipeline):
-        raise UnsupportedCheckpoint(
-            f"{folder.name} is a {name}, one of diffusers' modular pipelines, which are not run here.",
-            hint="A folder of the same model for an ordinary pipeline may be published.",
-        )
     if instead := does_instead(name):
         raise UnsupportedCheckpoint(f"{folder.name} is a {name}, which {instead}.")
     if absent := missing_packages(getattr(kind, "_backends", ())):
-        raise without(folder.name, absent, f"a {name}")
+        raise without(folder.name, absent, name)
+    if issubclass(kind, ModularPipeline):
+        _check_blocks(folder, kind, entries)
+        return kind
     call: Callable[..., Any] | None = getattr(kind, "__call__", None)  # noqa: B004  its signature is wanted
     named = parameters(call) if call and issubclass(kind, DiffusionPipeline) else {}
     needed = [key for key, each in named.items() if each.default is each.empty and key != "prompt"]
@@ -111,6 +113,29 @@ def _pipeline(folder: Path, name: str, entries: Mapping[str, Any]) -> type[Any]:
             hint="Add what is missing as folders of these names, and to that file as the others are there.",
         )
     return kind
+
+
+def _check_blocks(folder: Path, kind: type[Any], entries: Mapping[str, Any]) -> None:
+    """Raise CheckpointError for a modular pipeline that needs more than a text, or whose blocks are not diffusers'."""
+    named = entries.get("_blocks_class_name") or kind.default_blocks_name
+    blocks = getattr(diffusers, str(named), None)
+    if not (isinstance(blocks, type) and issubclass(blocks, ModularPipelineBlocks)):
+        raise UnsafeCheckpoint(f"{folder.name} brings the blocks of its pipeline as code of its own, which is not run.")
+    made = blocks()
+    if "images" not in made.output_names or WORKFLOW not in (getattr(made, "_workflow_map", None) or ()):
+        raise UnsupportedCheckpoint(f"{folder.name} is a {kind.__name__}, which makes no pictures from text alone.")
+
+
+def _components(entries: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Library and class of each part. Modular pipelines tell in a third place where it lies and its class again."""
+    found = {}
+    for part, value in entries.items():
+        if isinstance(value, list) and len(value) in (2, 3):
+            told = value[2].get("type_hint") if isinstance(value[-1], dict) else None
+            library, name = told if isinstance(told, list) and len(told) == 2 else value[:2]
+            if isinstance(library, str) and isinstance(name, str):
+                found[part] = (library, name)
+    return found
 
 
 def _expected(kind: type[Any]) -> list[str]:
@@ -221,20 +246,20 @@ def without(model: str, packages: Sequence[str], what: str) -> UnsupportedCheckp
     )
 
 
-def refused(model: str, kind: type[Any], error: Exception) -> CheckpointError:
-    """What it means that a pipeline of class `kind` could not be loaded, or not be run for want of a name."""
+def refused(model: str, kind: str, error: Exception) -> CheckpointError:
+    """What it means that a pipeline, a `kind`, could not be loaded, or not be run for want of a name."""
     told = str(error).strip()
     named: list[str] = []
-    if isinstance(error, NameError):  # of what a pipeline's module imports where a package is there, and uses anyway
-        module = sys.modules[kind.__module__]
-        named = [name for name in _OPTIONAL if error.name == name or hasattr(module, f"is_{name}_available")]
+    if isinstance(error, NameError):  # of what a module imports where a package is there, and uses anyway
+        frames = [frame.f_globals for frame, _ in traceback.walk_tb(error.__traceback__)]
+        named = [name for name in _OPTIONAL if frames and f"is_{name}_available" in frames[-1]]
         named = [name for name in named if error.name == name] or named
     elif isinstance(error, ImportError):
         named = [name for name in _OPTIONAL if re.search(rf"\b{name}\b", told, re.IGNORECASE)]
     if absent := missing_packages(named):
-        return without(model, absent, f"a {kind.__name__}")
+        return without(model, absent, kind)
     return CorruptCheckpoint(
-        f"{model} cannot be loaded as a {kind.__name__}: {told}", hint="Is the folder complete, with its tokenizers?"
+        f"{model} cannot be loaded as a {kind}: {told}", hint="Is the folder complete, with its tokenizers?"
     )
 
 

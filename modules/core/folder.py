@@ -60,7 +60,8 @@ def read_folder(index: Path) -> Header:
 def _components(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Each component with the name of its class; those that the pipeline does without are left out."""
     for name, value in told.items():
-        if not name.startswith("_") and isinstance(value, list) and len(value) == 2 and isinstance(value[1], str):
+        # Modular pipelines say in a third place where a component lies
+        if not name.startswith("_") and isinstance(value, list) and len(value) in (2, 3) and isinstance(value[1], str):
             if "/" in name or "\\" in name or name in ("", ".", "..", "model_index"):
                 raise NotAMatch(f"A model_index.json names a component {name!r}, which is no folder's name.")
             yield name, value[1]

@@ -31,10 +31,11 @@ _PICTURES = {
     "joyimage": "JoyImage", "nucleus": "Nucleus-Image", "ernie_image": "Ernie-Image", "ideogram4": "Ideogram 4",
     "prx": "PRX", "dit": "DiT",
 }  # fmt: skip
-# Those of which diffusers has no folder that would run
+# Those of which diffusers has no ordinary folder
+_MODULAR = "runs from a folder of diffusers' modular layout (with modular_model_index.json) only"
 _NO_FOLDER = {
-    "anima": "diffusers has as a modular pipeline only, and those are not run here",
-    "flux3": "diffusers has as a modular pipeline only, and those are not run here",
+    "anima": _MODULAR,
+    "flux3": _MODULAR,
     "omnigen2": "diffusers has no pipeline for",
     "dit": "makes pictures of numbered things, not of words",
 }

@@ -12,6 +12,7 @@ import pytest
 from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
 
 from modules.core.checkpoint import Header, ModelInfo, read_header
+from modules.core.errors import CorruptCheckpoint
 from modules.core.family import Family, identify
 from modules.core.plugin import Registry
 from modules.families.layouts.pipeline_defaults import OWN
@@ -22,6 +23,7 @@ KL = {"vae": {"block_out_channels": [128, 256, 512, 512]}}
 DC = {"vae": {"encoder_block_out_channels": [128, 256, 512, 512, 1024, 1024]}}
 # Their calls name another size than their models have: Sana's are of many sizes, and Cascade's first stage has 1024
 _OTHER_SIZES = ("SanaPipeline", "SanaPAGPipeline", "SanaSprintPipeline", "StableCascadeCombinedPipeline")
+_OTHER_STEPS = ("Flux2KleinModularPipeline",)  # distilled, which its class says, and its blocks do not
 
 
 def folder(name: str, configs: dict[str, Any] | None = None, **index: Any) -> Header:
@@ -34,8 +36,13 @@ def test_defaults_are_the_pipelines_own(name: str) -> None:
     own, kind = OWN[name], getattr(diffusers, name)
     if getattr(kind, "_backends", ["torch"]) != ["torch"] and not hasattr(kind, "_optional_components"):
         pytest.skip(f"{name} needs a package that is not installed")
-    called = {key: each.default for key, each in inspect.signature(kind.__call__).parameters.items()}
-    assert called["num_inference_steps"] == own.steps
+    if issubclass(kind, diffusers.ModularPipeline):
+        blocks = getattr(diffusers, kind.default_blocks_name)()
+        called = {each.name: each.default for each in blocks.inputs}
+        assert "text2image" in blocks.available_workflows
+    else:
+        called = {key: each.default for key, each in inspect.signature(kind.__call__).parameters.items()}
+    assert called["num_inference_steps"] == own.steps or name in _OTHER_STEPS
     scales = ("true_cfg_scale", "guidance_scale", "prior_guidance_scale")
     scale = next((called[key] for key in scales if key in called), None)
     assert scale in (own.cfg_scale, None)
@@ -115,18 +122,17 @@ def test_what_diffusers_takes_for_text_to_image_is_not_refused(kind: type[Any]) 
         assert not does_instead(name)
 
 
-@pytest.mark.parametrize("kind", ["AnimaModularPipeline", "Flux2ModularPipeline"])
-def test_a_modular_pipeline_is_named(kind: str, tmp_path: Path, families: Registry[Family]) -> None:
-    """Such a folder has an index of its own, whose entries have more to say."""
+def test_a_modular_pipeline_is_a_folder_too(tmp_path: Path, families: Registry[Family]) -> None:
+    """It has an index of its own, whose entries have more to say."""
     index = tmp_path / "mine" / "modular_model_index.json"
     index.parent.mkdir()
-    part = {
-        "pretrained_model_name_or_path": "someone/mine",
-        "subfolder": "vae",
-        "type_hint": ["diffusers", "Autoencoder"],
-    }
-    index.write_text(json.dumps({"_class_name": kind, "vae": ["diffusers", "Autoencoder", part]}))
+    index.write_text(json.dumps({"_class_name": "AnimaModularPipeline"}))
     info = identify(read_header(index), families)
-    assert (info.name, info.family, info.supported, info.title) == ("mine", "diffusers", False, "mine")
-    assert "modular pipeline" in info.problem
-    assert not info.label.endswith("Modular")
+    assert (info.name, info.family, info.label, info.supported) == ("mine", "diffusers", "Anima", True)
+    assert (info.title, info.defaults.cfg_scale) == ("mine", 4.0)
+    where = {"pretrained_model_name_or_path": "someone/mine", "subfolder": "vae"}
+    index.write_text(json.dumps({"_class_name": "WanModularPipeline", "vae": ["diffusers", "Autoencoder", where]}))
+    with pytest.raises(CorruptCheckpoint, match=r"vae/config\.json is missing"):
+        read_header(index)
+    index.write_text(json.dumps({"_class_name": "WanModularPipeline"}))
+    assert "makes videos" in identify(read_header(index), families).problem

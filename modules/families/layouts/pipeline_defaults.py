@@ -79,16 +79,25 @@ OWN: Mapping[str, Own] = {
     "StableDiffusion3PAGPipeline": Own(0, 28, 7.0),
     "StableDiffusionXLPAGPipeline": Own(0, 50, 5.0),
     "ZImageOmniPipeline": Own(1024, 50, 5.0),
+    # Modular pipelines, where they are not those above in another form
+    "AnimaModularPipeline": Own(1024, 50, 4.0),
+    "Flux2KleinModularPipeline": Own(1024, 4, 1.0),
+    "Flux2KleinBaseModularPipeline": Own(1024, 50, 4.0),
+    "Flux3ModularPipeline": Own(1024, 50, 3.5),
+    "Flux3DistilledModularPipeline": Own(1024, 16, 1.0),
+    "Krea2TurboModularPipeline": Own(1024, 8, 0.0),
+    "QwenImage21TurboModularPipeline": Own(1024, 8, 1.0),
 }
 
 
 def pipeline_defaults(header: Header) -> Defaults:
     """What a folder's pipeline begins with."""
     index = header.configs.get("model_index", {})
-    own = OWN.get(pipeline(header), Own(_UNKNOWN_SIDE, 28, 4.0))
+    name = pipeline(header)
+    own = OWN.get(name) or OWN.get(name.replace("Modular", "")) or Own(_UNKNOWN_SIDE, 28, 4.0)
     steps, scale = own.distilled if own.distilled and index.get("is_distilled") else (own.steps, own.cfg_scale)
     distilled = None
-    if pipeline(header) == "HunyuanImagePipeline" and header.configs.get("transformer", {}).get("guidance_embeds"):
+    if name == "HunyuanImagePipeline" and header.configs.get("transformer", {}).get("guidance_embeds"):
         steps, scale, distilled = 8, 1.0, 3.25
     if isinstance(sigmas := index.get("sample_sigmas"), list) and sigmas:
         steps = len(sigmas)  # Qwen-Image 2.1 Turbo keeps to these noise levels

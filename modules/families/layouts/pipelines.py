@@ -17,7 +17,6 @@ _OURS = re.compile(
 )
 # What is made -> names of those that make it. Each is searched for in turn
 _OTHERS = {
-    "comes as a modular pipeline of diffusers, which is not run here": re.compile(r"Modular"),
     "makes videos": re.compile(
         r"Video|^(Wan|SkyReels|Mochi|Latte|LTX|Allegro|EasyAnimate|AnimateDiff|AnyFlow|ConsisID|Helios|Lucy|PIA"
         r"|ChronoEdit|HunyuanSkyreels|I2VGen|SanaWM|Cosmos(?!2TextToImage)|Kandinsky5.2V|Kandinsky6|MiniMaxH3|Echo)"
