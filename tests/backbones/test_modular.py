@@ -93,16 +93,12 @@ def test_it_makes_the_pipelines_own_picture(anima: Path) -> None:
 def test_parts_that_are_brought_by_turns_make_the_same(anima: Path) -> None:
     """On the CPU there is nothing to bring: the ways are those of a device."""
     pipeline = load_modular(anima.parent, None, torch.float32)
-    wanted: dict[str, Any] = {
-        "prompt": "a red apple",
-        "num_inference_steps": 1,
-        "width": SIDE,
-        "height": SIDE,
-        "output_type": "np",
-    }
+    size: dict[str, Any] = {"width": SIDE, "height": SIDE, "output_type": "np"}
 
     def picture() -> Any:
-        made = pipeline(**wanted, generator=torch.Generator().manual_seed(7))[0]
+        made = pipeline(
+            prompt="a red apple", num_inference_steps=1, **size, generator=torch.Generator().manual_seed(7)
+        )[0]
         pipeline.maybe_free_model_hooks()
         return made
 
