@@ -25,11 +25,13 @@ from modules.backbones.pipeline_memory import LESS, SHORT, Mode, decode_in_tiles
 from modules.backbones.pipeline_steps import Steps, seeded, told
 from modules.backbones.weights import weight_bytes
 from modules.core.checkpoint import ModelInfo, Separate
-from modules.core.errors import CorruptCheckpoint, UnsupportedCheckpoint
+from modules.core.errors import CorruptCheckpoint, EngineError, UnsupportedCheckpoint
 from modules.core.generation import Emphasis, GenerationPlan, drawn_by
 from modules.core.operations import Text
 from modules.core.sampling import NoiseLevels
 from modules.diffusion.backbone import Batch, Placement, backbone
+
+_SAFE = 64  # pixels; what no VAE and no patch divides unevenly
 
 
 class GenericPipeline:
@@ -92,6 +94,13 @@ class GenericPipeline:
                 return answer if isinstance(answer, tuple) else (answer,)  # Stable Cascade forgets it
         except NameError as error:  # of a package that the pipeline looks for and uses without it as well
             raise refused(self.info.name, self.info.label, error) from error
+        except RuntimeError as error:  # PixArt finds out by its tensors that a side is odd in its latent
+            if "size of tensor" not in str(error) or not (plan.width % _SAFE or plan.height % _SAFE):
+                raise
+            raise EngineError(
+                f"{self.info.label} makes no picture of {plan.width} x {plan.height} pixels: {error}",
+                hint=f"Sides that are multiples of {_SAFE} suit every model.",
+            ) from error
         finally:
             self._pipeline.maybe_free_model_hooks()
 

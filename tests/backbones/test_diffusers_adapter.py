@@ -19,7 +19,7 @@ from modules.backbones.diffusers_adapter import GenericPipeline, as_picture, dif
 from modules.backbones.pipeline_call import NO_AND, NO_EDITING, NO_WEIGHTS, arguments, parameters, plain_text
 from modules.backbones.pipeline_folder import missing_packages, refused
 from modules.core.checkpoint import Defaults, ModelInfo, Separate
-from modules.core.errors import CorruptCheckpoint, UnsafeCheckpoint, UnsupportedCheckpoint
+from modules.core.errors import CorruptCheckpoint, EngineError, UnsafeCheckpoint, UnsupportedCheckpoint
 from modules.diffusion.backbone import Whole
 from tests.backbones.pipelines import BUILDERS, write_pipeline
 from tests.backbones.pipelines.by_language_model import cascade
@@ -322,6 +322,11 @@ def test_a_picture_without_room_is_made_with_less_of_the_model_there(folders: Fo
     asked.clear()
     with pytest.raises(torch.OutOfMemoryError):
         model.run(plan(family="diffusers", negative_prompt=""), silent, notices.append)
+
+
+def test_a_size_that_a_model_cannot_make_is_told_as_such(folders: Folders) -> None:
+    with pytest.raises(EngineError, match="makes no picture of 72 x 64 pixels"):
+        loaded(folders["pixart"]).run(plan(family="diffusers", steps=1, width=72), silent, unheard)
 
 
 def test_it_is_refused_what_only_stepped_models_do(folders: Folders) -> None:
