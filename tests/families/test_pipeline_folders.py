@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import pytest
-from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
 
 from modules.core.checkpoint import Header, ModelInfo, read_header
 from modules.core.errors import CorruptCheckpoint
@@ -18,6 +18,10 @@ from modules.core.plugin import Registry
 from modules.families.layouts.pipeline_defaults import OWN
 from modules.families.layouts.pipelines import does_instead, may_be_ours
 from tests.families.published import header_of
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # Kolors' module, where sentencepiece is there
+    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
 
 KL = {"vae": {"block_out_channels": [128, 256, 512, 512]}}
 DC = {"vae": {"encoder_block_out_channels": [128, 256, 512, 512, 1024, 1024]}}
