@@ -14,25 +14,28 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from diffusers.guiders.guider_utils import BaseGuidance
 from torch import Tensor, nn
 
 from modules.backbones.loaded import model_key
+from modules.backbones.modular import Modular, load_modular
 from modules.backbones.pipeline_call import Arguments, arguments, parameters
-from modules.backbones.pipeline_folder import PipelineFolder, look_into
+from modules.backbones.pipeline_folder import PipelineFolder, look_into, refused
 from modules.backbones.pipeline_memory import LESS, SHORT, Mode, decode_in_tiles, first_mode, keep
+from modules.backbones.pipeline_steps import Steps, seeded, told
 from modules.backbones.weights import weight_bytes
 from modules.core.checkpoint import ModelInfo, Separate
-from modules.core.errors import CorruptCheckpoint, UnsupportedCheckpoint
+from modules.core.errors import CorruptCheckpoint, EngineError, UnsupportedCheckpoint
 from modules.core.generation import Emphasis, GenerationPlan, drawn_by
 from modules.core.operations import Text
 from modules.core.sampling import NoiseLevels
 from modules.diffusion.backbone import Batch, Placement, backbone
 
-Stepped = Callable[[int, int], None]
+_SAFE = 64  # pixels; what no VAE and no patch divides unevenly
 
 
 class GenericPipeline:
-    """A loaded pipeline: the engine's `Whole`. pipeline: a diffusers.DiffusionPipeline."""
+    """A loaded pipeline: the engine's `Whole`. pipeline: a diffusers.DiffusionPipeline, or a `Modular`."""
 
     latent_channels = 0
     downscale = 8
@@ -43,19 +46,23 @@ class GenericPipeline:
         self._pipeline = pipeline
         self._parts = [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
         self.weight_bytes = weight_bytes(*self._parts)
-        self._accepted = parameters(type(pipeline).__call__)
+        self._accepted = pipeline.accepted if isinstance(pipeline, Modular) else parameters(type(pipeline).__call__)
+        self._guiders = [part for part in pipeline.components.values() if isinstance(part, BaseGuidance)]
         self._mode: Mode = first_mode(placement.vram, placement.unet_device, self.weight_bytes)
         pipeline.set_progress_bar_config(disable=True)
         keep(pipeline, placement.unet_device, self._mode)
 
-    def run(self, plan: GenerationPlan, stepped: Stepped, notice: Callable[[str], None]) -> Tensor:
+    def run(self, plan: GenerationPlan, stepped: Callable[[int, int], None], notice: Callable[[str], None]) -> Tensor:
         """Make the picture of `plan`: see `Whole`. Random numbers come from one generator with the picture's seed."""
-        wanted: Arguments = arguments(self._accepted, plan, self.info.defaults)
+        guided = any(hasattr(part, "guidance_scale") for part in self._guiders)
+        wanted: Arguments = arguments(self._accepted, plan, self.info.defaults, guider=guided)
         for text in wanted.notices:
             notice(text)
         while True:
+            steps = Steps(wanted.steps, stepped)
             try:
-                picture = self._made(wanted.values, plan, stepped)
+                with self._guided(wanted.guider_scale), seeded(plan.seeds[0], self.placement.unet_device):
+                    answer = self._made(wanted.values, plan, steps)
                 break
             except torch.OutOfMemoryError:
                 if self._mode not in LESS or self.placement.unet_device.type == "cpu":
@@ -65,52 +72,54 @@ class GenericPipeline:
             notice(SHORT[self._mode])
             keep(self._pipeline, self.placement.unet_device, self._mode)
             decode_in_tiles(self._pipeline)
+        picture = as_picture(answer[0])
+        if any(_flags(answer)):
+            notice("This model's own safety checker took the picture for unsafe and blackened it.")
+        if 0 < steps.done < wanted.steps:
+            notice(f"This model keeps to a number of steps of its own: it made {steps.done} of {wanted.steps}.")
         height, width = picture.shape[-2:]
         if (width, height) != (plan.width, plan.height):
             notice(f"This model makes no picture of {plan.width} x {plan.height} pixels: it is {width} x {height}.")
         return picture
 
-    def _made(self, wanted: Mapping[str, Any], plan: GenerationPlan, stepped: Stepped) -> Tensor:
+    def _made(self, wanted: Mapping[str, Any], plan: GenerationPlan, steps: Steps) -> tuple[Any, ...]:
         values = dict(wanted)
         if "generator" in self._accepted:
             values["generator"] = self._generator(plan)
         if "output_type" in self._accepted:
-            values["output_type"] = "pt"
+            values["output_type"] = "np"  # as "pt" some give what their decoder says, in -1..1
         try:
-            with self._told(values, plan.steps, stepped):
-                return as_picture(self._pipeline(**values, return_dict=False)[0])
+            with told(self._pipeline, self._accepted, values, steps):
+                answer = self._pipeline(**values, return_dict=False)
+                return answer if isinstance(answer, tuple) else (answer,)  # Stable Cascade forgets it
+        except NameError as error:  # of a package that the pipeline looks for and uses without it as well
+            raise refused(self.info.name, self.info.label, error) from error
+        except RuntimeError as error:  # PixArt finds out by its tensors that a side is odd in its latent
+            if "size of tensor" not in str(error) or not (plan.width % _SAFE or plan.height % _SAFE):
+                raise
+            raise EngineError(
+                f"{self.info.label} makes no picture of {plan.width} x {plan.height} pixels: {error}",
+                hint=f"Sides that are multiples of {_SAFE} suit every model.",
+            ) from error
         finally:
             self._pipeline.maybe_free_model_hooks()
+
+    @contextmanager
+    def _guided(self, scale: float | None) -> Iterator[None]:
+        """While it lasts, the parts that guide do so by `scale`."""
+        before = [(part, part.guidance_scale) for part in self._guiders if hasattr(part, "guidance_scale")]
+        try:
+            for part, own in before:
+                part.guidance_scale = own if scale is None else scale
+            yield
+        finally:
+            for part, own in before:
+                part.guidance_scale = own
 
     def _generator(self, plan: GenerationPlan) -> torch.Generator:
         device = self.placement.unet_device
         on = device if drawn_by(plan.noise_source, str(device)) == "GPU" else torch.device("cpu")
         return torch.Generator(on).manual_seed(plan.seeds[0])
-
-    @contextmanager
-    def _told(self, values: dict[str, Any], steps: int, stepped: Stepped) -> Iterator[None]:
-        """While it lasts, `stepped` is called after each of the pipeline's steps, by whatever way the pipeline has."""
-        done = 0
-
-        def step() -> None:
-            nonlocal done
-            done += 1
-            stepped(done, max(done, int(getattr(self._pipeline, "_num_timesteps", None) or steps)))
-
-        if "callback_on_step_end" in self._accepted:
-
-            def end(pipeline: Any, index: int, time: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-                step()
-                return tensors
-
-            values["callback_on_step_end"] = end
-        elif {"callback", "callback_steps"} <= self._accepted.keys():
-            values["callback"], values["callback_steps"] = lambda index, time, latents: step(), 1
-        else:
-            with _after(self._pipeline.scheduler, step):
-                yield
-            return
-        yield
 
     def upcast(self) -> GenericPipeline:
         """The same model in float32, read from its folder again: it shares nothing with this one."""
@@ -153,21 +162,11 @@ class GenericPipeline:
         )
 
 
-@contextmanager
-def _after(scheduler: Any, step: Callable[[], None]) -> Iterator[None]:
-    """While it lasts, `step` is called after each of the scheduler's: for pipelines that call nobody back."""
-    inner = scheduler.step
-
-    def outer(*values: Any, **named: Any) -> Any:
-        answer = inner(*values, **named)
-        step()
-        return answer
-
-    scheduler.step = outer
-    try:
-        yield
-    finally:
-        del scheduler.step  # the class's own again
+def _flags(answer: tuple[Any, ...]) -> Iterator[bool]:
+    """What a safety checker found in each picture, where a pipeline answers that as well."""
+    for found in answer[1:]:
+        if isinstance(found, Sequence | np.ndarray) and not isinstance(found, str):
+            yield from (bool(each) for each in found if isinstance(each, bool | np.bool_))
 
 
 def as_picture(found: Any) -> Tensor:
@@ -199,15 +198,15 @@ def load_pipeline(info: ModelInfo, placement: Placement) -> GenericPipeline:
 
 def _loaded(folder: PipelineFolder, placement: Placement) -> Any:
     try:
-        pipeline = folder.kind.from_pretrained(
-            str(folder.path), local_files_only=True, use_safetensors=True, trust_remote_code=False,
-            variant=folder.variant, dtype=placement.dtype,
-        )  # fmt: skip
-    except (ValueError, OSError, ImportError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptCheckpoint(
-            f"{folder.path.name} cannot be loaded as a {folder.kind.__name__}: {error}",
-            hint="Is the folder complete, with its tokenizers?",
-        ) from error
+        if folder.modular:
+            pipeline: Any = load_modular(folder.path, folder.variant, placement.dtype)
+        else:
+            pipeline = folder.kind.from_pretrained(
+                str(folder.path), local_files_only=True, use_safetensors=True, trust_remote_code=False,
+                variant=folder.variant, dtype=placement.dtype,
+            )  # fmt: skip
+    except (ValueError, OSError, ImportError, NameError, KeyError, TypeError, AttributeError) as error:
+        raise refused(folder.path.name, folder.kind.__name__, error) from error
     for name, part in pipeline.components.items():
         if isinstance(part, nn.Module):
             empty = next((key for key, value in part.named_parameters() if value.is_meta), None)

@@ -21,13 +21,23 @@ NO_WEIGHTS = "This model reads words without weights: brackets in the prompt cou
 NO_EDITING = "This model reads one text for all steps: of words that change with the steps it sees the first."
 NO_AND = "This model knows no AND: its prompts are read as one, one after another."
 
+# What would make another text of the prompt: by rules that need another library, or by a language model that draws its
+# words from no seed of ours and takes longer than the picture
+_REWRITES = ("clean_caption", "use_pe", "enable_prompt_rewrite", "prompt_upsampling")
+
 
 @dataclass(frozen=True)
 class Arguments:
-    """What a pipeline is called with, and what is to be told of the rest."""
+    """What a pipeline is called with, and what is to be told of the rest.
+
+    steps: of all its stages together. guider_scale: of the part that guides in place of an argument, None where there
+    is none.
+    """
 
     values: dict[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    steps: int = 0
+    guider_scale: float | None = None
 
 
 def parameters(call: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
@@ -37,20 +47,27 @@ def parameters(call: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     return {name: each for name, each in found.items() if name != "self" and each.kind not in unnamed}
 
 
-def arguments(accepted: Mapping[str, inspect.Parameter], plan: GenerationPlan, defaults: Defaults) -> Arguments:
-    """The arguments for one picture, its generator and callbacks aside. defaults: of the checkpoint."""
+def arguments(
+    accepted: Mapping[str, inspect.Parameter], plan: GenerationPlan, defaults: Defaults, *, guider: bool = False
+) -> Arguments:
+    """The arguments for one picture, its generator and callbacks aside. defaults: of the checkpoint.
+
+    guider: whether a part of the pipeline guides where its arguments have no scale.
+    """
     notices: list[str] = []
     prompt, told = plain_text(plan.prompt, plan.emphasis, plan.steps)
     notices += told
     values: dict[str, Any] = {"prompt": prompt}
-    if "num_inference_steps" in accepted:
-        values["num_inference_steps"] = plan.steps
+    own, others = _stages(accepted)
+    if own:
+        values[own] = plan.steps
     if {"width", "height"} <= accepted.keys():
         values |= {"width": plan.width, "height": plan.height}
     if "use_resolution_binning" in accepted:
         values["use_resolution_binning"] = False  # else another size is computed than the one that was asked for
-    if "clean_caption" in accepted:
-        values["clean_caption"] = False  # that needs another library, and rewrites what was written
+    values |= {name: False for name in _REWRITES if name in accepted}
+    if "intermediate_timesteps" in accepted and plan.steps != accepted["num_inference_steps"].default:
+        values["intermediate_timesteps"] = None  # Sana Sprint: of its own number of steps only
     negative, told = plain_text(plan.negative_prompt, plan.emphasis, plan.steps)
     if "negative_prompt" in accepted:
         notices += told
@@ -59,21 +76,37 @@ def arguments(accepted: Mapping[str, inspect.Parameter], plan: GenerationPlan, d
             values["negative_prompt"] = negative
     elif negative:
         notices.append("This model takes no negative prompt: it is not used.")
-    scales, told = _guidance(accepted, plan, defaults)
-    return Arguments(values | scales, tuple(dict.fromkeys([*notices, *told, *unused(plan, defaults)])))
+    scales, told = _guidance(accepted, plan, defaults, guider)
+    return Arguments(
+        values | scales, tuple(dict.fromkeys([*notices, *told, *unused(plan, defaults)])), plan.steps + others,
+        plan.cfg_scale if guider else None,
+    )  # fmt: skip
+
+
+def _stages(accepted: Mapping[str, inspect.Parameter]) -> tuple[str, int]:
+    """The argument for the steps of the stage that paints ("" for none), and how many the stages before it make."""
+    found = {name: each.default for name, each in accepted.items() if name.endswith("num_inference_steps")}
+    own = next((name for name in ("num_inference_steps", "decoder_num_inference_steps") if name in found), "")
+    return own, sum(steps for name, steps in found.items() if name != own and isinstance(steps, int))
 
 
 def _guidance(
-    accepted: Mapping[str, inspect.Parameter], plan: GenerationPlan, defaults: Defaults
-) -> tuple[dict[str, float], list[str]]:
-    """Scales by argument. Where a pipeline has both kinds, "guidance_scale" is the distilled one."""
-    real = "true_cfg_scale" if "true_cfg_scale" in accepted else "guidance_scale"
-    distilled = "guidance_scale" if real != "guidance_scale" else "distilled_guidance_scale"
-    values: dict[str, float] = {}
+    accepted: Mapping[str, inspect.Parameter], plan: GenerationPlan, defaults: Defaults, guider: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Scales by argument. Where a pipeline has both kinds, "guidance_scale" is the distilled one.
+
+    Of pipelines in two stages without one of their own, the first is guided: it reads the words.
+    """
+    kinds = ("true_cfg_scale", "guidance_scale", "prior_guidance_scale")
+    real = next((name for name in kinds if name in accepted), "")
+    distilled = "guidance_scale" if real == "true_cfg_scale" else "distilled_guidance_scale"
+    values: dict[str, Any] = {}
     notices = []
-    if real in accepted:
+    if real:
         values[real] = plan.cfg_scale
-    elif plan.cfg_scale != defaults.cfg_scale:
+        if "guidance_schedule" in accepted:
+            values["guidance_schedule"] = None  # Ideogram 4 takes one of both, and its own is for 48 steps
+    elif plan.cfg_scale != defaults.cfg_scale and not guider:
         notices.append("This model takes no CFG scale: it is not used.")
     if plan.distilled_cfg_scale is not None:
         if distilled in accepted:

@@ -15,6 +15,7 @@ from modules.core.gguf import read_gguf
 from modules.core.header import (
     DTYPE_BYTES,
     MODEL_INDEX,
+    MODEL_INDEXES,
     PICKLES,
     Header,
     TensorInfo,
@@ -25,6 +26,7 @@ from modules.core.header import (
 __all__ = [
     "DTYPE_BYTES",
     "MODEL_INDEX",
+    "MODEL_INDEXES",
     "PICKLES",
     "Defaults",
     "Header",
@@ -119,7 +121,7 @@ class ModelInfo:
         """The name as AUTOMATIC1111 lists it: `folder/name.safetensors [0123456789]`; of a folder its name."""
         known = f" [{self.short_hash}]" if self.short_hash else ""
         path = Path(self.path)
-        return f"{self.name}{'' if path.name == MODEL_INDEX else path.suffix}{known}"
+        return f"{self.name}{'' if path.name in MODEL_INDEXES else path.suffix}{known}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +155,7 @@ def read_header(path: Path) -> Header:
     format) or CorruptCheckpoint (truncated, or a header that does not describe the file), and what `unreadable` makes
     of the rest.
     """
-    if path.name == MODEL_INDEX:
+    if path.name in MODEL_INDEXES:
         return read_folder(path)
     if path.suffix.lower() == ".gguf":
         return read_gguf(path)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.core.errors import CheckpointMissing, CorruptCheckpoint, NotAMatch, UnsafeCheckpoint
-from modules.core.header import PICKLES, Header, TensorInfo, read_safetensors, unreadable
+from modules.core.header import MODEL_INDEXES, PICKLES, Header, TensorInfo, read_safetensors, unreadable
 
 _MOST_BYTES = 16_000_000  # of a JSON file: the index of the largest models has one megabyte
 # transformers 5 writes its tokenizers' common classes (TokenizersBackend); guiders come with HunyuanImage
@@ -60,7 +60,8 @@ def read_folder(index: Path) -> Header:
 def _components(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Each component with the name of its class; those that the pipeline does without are left out."""
     for name, value in told.items():
-        if not name.startswith("_") and isinstance(value, list) and len(value) == 2 and isinstance(value[1], str):
+        # Modular pipelines say in a third place where a component lies
+        if not name.startswith("_") and isinstance(value, list) and len(value) in (2, 3) and isinstance(value[1], str):
             if "/" in name or "\\" in name or name in ("", ".", "..", "model_index"):
                 raise NotAMatch(f"A model_index.json names a component {name!r}, which is no folder's name.")
             yield name, value[1]
@@ -73,8 +74,8 @@ def _json(path: Path, model: str) -> Mapping[str, Any]:
             raw = file.read(_MOST_BYTES + 1)
         found = json.loads(raw[:_MOST_BYTES])
     except FileNotFoundError:
-        if path.name == "model_index.json":
-            raise CheckpointMissing(f"{model}: there is no model_index.json.") from None
+        if path.name in MODEL_INDEXES:
+            raise CheckpointMissing(f"{model}: there is no {path.name}.") from None
         raise CorruptCheckpoint(f"{model} is incomplete: {named} is missing.", hint="Download it again.") from None
     except OSError as error:
         raise unreadable(path, error) from error

@@ -25,6 +25,7 @@ from modules.core.errors import (
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
 MODEL_INDEX = "model_index.json"  # marks a folder in diffusers' layout
+MODEL_INDEXES = (MODEL_INDEX, "modular_model_index.json")  # the second, of diffusers' modular pipelines, where alone
 PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin"})
 DTYPE_BYTES: Mapping[str, float] = {
     "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
@@ -67,12 +68,12 @@ class Header:
     @property
     def file_name(self) -> str:
         """The file's name with its extension, or the folder's."""
-        return self.path.parent.name if self.path.name == MODEL_INDEX else self.path.name
+        return self.path.parent.name if self.path.name in MODEL_INDEXES else self.path.name
 
     @property
     def stem(self) -> str:
         """The file's name without its extension, or the folder's."""
-        return self.path.parent.name if self.path.name == MODEL_INDEX else self.path.stem
+        return self.path.parent.name if self.path.name in MODEL_INDEXES else self.path.stem
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """The shape of tensor `name`, or None where the file has no such tensor."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 
-from modules.core.checkpoint import Defaults, Header, ModelInfo
+from modules.core.checkpoint import Header, ModelInfo
 from modules.core.errors import CorruptCheckpoint, NotAMatch
 from modules.core.family import Reads, family, foreign
 from modules.families.layouts.denoisers import denoiser_kind
 from modules.families.layouts.parts import main_dtype
-from modules.families.layouts.pipelines import pipeline
+from modules.families.layouts.pipeline_defaults import pipeline_defaults
+from modules.families.layouts.pipelines import does_instead, pipeline
 from modules.families.layouts.unets import unet_of
 
 LABEL = "diffusers model"
@@ -30,15 +31,20 @@ _PICTURES = {
     "joyimage": "JoyImage", "nucleus": "Nucleus-Image", "ernie_image": "Ernie-Image", "ideogram4": "Ideogram 4",
     "prx": "PRX", "dit": "DiT",
 }  # fmt: skip
+# Those of which diffusers has no ordinary folder
+_MODULAR = "runs from a folder of diffusers' modular layout (with modular_model_index.json) only"
+_NO_FOLDER = {
+    "anima": _MODULAR,
+    "flux3": _MODULAR,
+    "omnigen2": "diffusers has no pipeline for",
+    "dit": "makes pictures of numbered things, not of words",
+}
 _VIDEOS = {
     "wan": "Wan", "ltx": "LTX-Video", "hunyuan_video": "HunyuanVideo", "mochi": "Mochi", "cogvideo": "CogVideoX",
     "svd": "Stable Video Diffusion", "animatediff": "AnimateDiff", "motif_video": "Motif-Video",
     "sana_video": "Sana-Video",
     "minimax_h3": "MiniMax H3", "kandinsky6": "Kandinsky 6", "video_unet": "ModelScope or I2VGen",
 }  # fmt: skip
-_VIDEO_WORDS = re.compile(r"video|wan|ltx|mochi|allegro|latte|animatediff|audio|music|speech|shap|hunyuanvideo")
-# Pixels that a pipeline is made for where 1024 x 1024 is not it
-_SIDES = {"StableDiffusion": 512, "LatentConsistency": 512, "IF": 64, "Kandinsky": 768}
 
 
 @family("diffusers", label=LABEL, rank=70, predictions=("flow", "epsilon", "v"), reads=Reads(by=""))
@@ -52,7 +58,8 @@ def diffusers(header: Header) -> ModelInfo:
     kind = denoiser_kind(header)
     if kind in _PICTURES:
         label = _PICTURES[kind]
-        problem = f"this is {label}, which runs from a folder in diffusers' layout (with model_index.json) only."
+        why = _NO_FOLDER.get(kind, "runs from a folder in diffusers' layout (with model_index.json) only")
+        problem = f"this is {label}, which {why}."
         return foreign(header, "diffusers", label, problem, variant=kind)
     raise NotAMatch(f"{header.file_name} is no folder in diffusers' layout.")
 
@@ -84,13 +91,11 @@ def _folder(header: Header) -> ModelInfo:
             f"{header.file_name} does not say which pipeline it is: its model_index.json is damaged."
         )
     label = _label(name)
-    problem = ""
-    if _VIDEO_WORDS.search(name.casefold()):
-        problem = f"this is {label}, which makes no pictures."
+    instead = does_instead(name)
+    problem = f"this is {label}, which {instead}." if instead else ""
     scheduler = {key: value for key, value in header.configs.get("scheduler", {}).items() if not key.startswith("_")}
     told = str(scheduler.get("prediction_type", ""))
     flow = "shift" in scheduler or told == "flow_prediction"
-    side = next((side for start, side in _SIDES.items() if name.startswith(start)), 1024)
     prefixes = {key.split(".", 1)[0] for key in header.tensors}
     return ModelInfo(
         name=header.stem,
@@ -105,7 +110,7 @@ def _folder(header: Header) -> ModelInfo:
         components=tuple(part for part in header.configs if part in prefixes),
         size=header.size,
         mtime_ns=header.mtime_ns,
-        defaults=Defaults(width=side, height=side, steps=28, cfg_scale=4.0, sampler="euler"),
+        defaults=pipeline_defaults(header),
         config={"scheduler": scheduler} if scheduler else {},
         metadata=header.metadata,
     )
@@ -113,5 +118,5 @@ def _folder(header: Header) -> ModelInfo:
 
 def _label(name: str) -> str:
     """ "Lumina2Pipeline" -> "Lumina 2": a class's name as words."""
-    stem = re.sub(r"(Text2Img|TextToImage|Img2Img|Inpaint)?Pipeline$", "", name)
+    stem = re.sub(r"(Text2Img|TextToImage|Img2Img|Inpaint|Modular)?Pipeline$", "", name)
     return re.sub(r"(?<=[a-z])(?=[A-Z0-9])|(?<=[0-9])(?=[A-Z])", " ", stem)

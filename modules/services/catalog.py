@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from modules.core.checkpoint import MODEL_INDEX, Defaults, ModelInfo, read_header
+from modules.core.checkpoint import MODEL_INDEXES, Defaults, ModelInfo, read_header
 from modules.core.errors import CheckpointError, CheckpointMissing, OutOfMemory, UnsafeCheckpoint
 from modules.core.family import Family, Part
 from modules.services.hashing import Hasher, HashJob
@@ -347,7 +347,7 @@ class Catalog:
 
 def _hashable(info: ModelInfo) -> bool:
     """A hash names one file: a folder has none."""
-    return info.supported and Path(info.path).name != MODEL_INDEX
+    return info.supported and Path(info.path).name not in MODEL_INDEXES
 
 
 def _describe(file: FoundFile, read: Identify) -> tuple[ModelInfo, bool]:

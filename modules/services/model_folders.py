@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from modules.core.checkpoint import MODEL_INDEX, PICKLES
+from modules.core.checkpoint import MODEL_INDEXES, PICKLES
 from modules.services.storage import FoundFile, walk
 
 CHECKPOINT_FOLDERS = ("Stable-diffusion", "checkpoints", "diffusion_models", "unet")
@@ -28,10 +28,13 @@ def model_files(folders: Iterable[Path]) -> Iterator[tuple[str, FoundFile]]:
     for folder in _distinct(folders):
         root = folder.absolute()
         found = list(walk(root, SUFFIXES | {".json"}))
-        trees = {file.path.parent for file in found if file.path.name == MODEL_INDEX}
+        indexes: dict[Path, Path] = {}
+        for name in reversed(MODEL_INDEXES):
+            indexes.update({file.path.parent: file.path for file in found if file.path.name == name})
+        trees = indexes.keys()
         for file in found:
             inside = bool(trees) and not trees.isdisjoint(file.path.parents)
-            whole = file.path.name == MODEL_INDEX and trees.isdisjoint(file.path.parent.parents)
+            whole = file.path == indexes.get(file.path.parent) and trees.isdisjoint(file.path.parent.parents)
             if file.path in seen or (inside and not whole) or (file.path.suffix.lower() == ".json" and not whole):
                 continue
             seen.add(file.path)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from modules.core.checkpoint import MODEL_INDEX, ModelInfo
+from modules.core.checkpoint import MODEL_INDEXES, ModelInfo
 
 STARTER = "inferenz-starter"  # listed last, so that whoever has a model of their own starts with that
 _NEAR = 5  # names that an error offers
@@ -52,7 +52,7 @@ def _names(info: ModelInfo) -> tuple[str, ...]:
 
 def _file_names(info: ModelInfo) -> tuple[str, ...]:
     path = Path(info.path)
-    if path.name == MODEL_INDEX:
+    if path.name in MODEL_INDEXES:
         return path.parent.name, str(path.parent)
     return f"{info.name}{path.suffix}", path.name, path.stem
 

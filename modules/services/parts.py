@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from modules.core.checkpoint import MODEL_INDEX, ModelInfo, Separate
+from modules.core.checkpoint import MODEL_INDEXES, ModelInfo, Separate
 from modules.core.errors import RequestError, UnsupportedCheckpoint
 from modules.core.family import Part
 
@@ -204,7 +204,7 @@ def _place(info: ModelInfo, part: Part, files: Files) -> Place:
 def vae_beside(info: ModelInfo, vaes: Iterable[ModelInfo]) -> ModelInfo | None:
     """The VAE that is named after the checkpoint, beside it or in a VAE folder: AUTOMATIC1111 prefers it, too."""
     own = Path(info.path)
-    own = own.parent if own.name == MODEL_INDEX else own
+    own = own.parent if own.name in MODEL_INDEXES else own
     named = [vae for vae in vaes if _stem(vae) == own.stem.casefold()]
     return min(named, key=lambda vae: (Path(vae.path).parent != own.parent, vae.path), default=None)
 

@@ -208,6 +208,17 @@ def test_a_diffusers_folder_is_one_entry_with_the_folders_name(place: Place) -> 
     assert "sd is incomplete: unet has no weights" in catalog.find("sd").problem
 
 
+def test_a_folder_of_a_modular_pipeline_is_one_entry_too(place: Place) -> None:
+    write_model(place.checkpoints / "anima/transformer/diffusion_pytorch_model.safetensors")
+    (place.checkpoints / "anima/modular_model_index.json").write_text('{"_class_name": "AnimaModularPipeline"}')
+    write_folder(place.checkpoints / "both")
+    (place.checkpoints / "both/modular_model_index.json").write_text('{"_class_name": "FluxModularPipeline"}')
+    catalog = place.catalog()
+    assert names(catalog) == ["anima", "both"]
+    assert catalog.find("anima").path == str(place.checkpoints / "anima/modular_model_index.json")
+    assert catalog.find("both").path == str(place.checkpoints / "both/model_index.json")
+
+
 def test_a_folder_without_a_pipeline_is_named_as_such(place: Place) -> None:
     write_model(place.checkpoints / "sd/unet/diffusion_pytorch_model.safetensors")
     (place.checkpoints / "sd/model_index.json").write_text("{}")
