@@ -406,14 +406,8 @@ def test_what_is_not_installed_is_named(copy: Path) -> None:
         assert "pip install torchvision" in str(told)
     for error in (ImportError("no name in it"), NameError("nowhere")):
         assert isinstance(refused("mine", kind, error), CorruptCheckpoint)
-    shutil.copy(Path(__file__).parent / "pipelines" / "words.model", copy.parent / "tokenizer" / "spiece.model")
-    (copy.parent / "tokenizer" / "tokenizer.json").unlink()
-    if missing_packages(["sentencepiece"]):
-        with pytest.raises(UnsupportedCheckpoint, match="its tokenizer needs sentencepiece"):
-            load_pipeline(info(copy), placement())
 
 
-@pytest.mark.skipif("kolors" not in BUILDERS, reason="needs sentencepiece")
 def test_code_that_is_named_and_not_needed_is_no_hindrance(folders: Folders, tmp_path: Path) -> None:
     """Kolors' files name code of its text encoder's authors; diffusers has the classes."""
     index = Path(shutil.copytree(folders["kolors"].parent, tmp_path / "mine")) / "model_index.json"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,7 @@ import torch
 
 from tests.backbones.pipelines import by_language_model, by_t5
 
-# What single pipelines need beside what Inferenz brings
-_PACKAGES = {"kolors": "sentencepiece", "prx": "ftfy"}
-BUILDERS: dict[str, Callable[[], Any]] = {
-    name: build
-    for name, build in {**by_t5.BUILDERS, **by_language_model.BUILDERS}.items()
-    if name not in _PACKAGES or find_spec(_PACKAGES[name])
-}
+BUILDERS: dict[str, Callable[[], Any]] = {**by_t5.BUILDERS, **by_language_model.BUILDERS}
 
 
 def write_pipeline(name: str, folder: Path) -> Path:

@@ -225,7 +225,7 @@ def longcat() -> Any:
 
 
 def kolors() -> Any:
-    """Its text encoder and its tokenizer are classes of diffusers. Needs sentencepiece.
+    """Its text encoder and its tokenizer are classes of diffusers.
 
     words.model was trained by it on two lines of the WORDS, without normalisation.
     """
