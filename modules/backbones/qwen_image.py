@@ -15,8 +15,9 @@ from diffusers import QwenImageTransformer2DModel
 from torch import Tensor, nn
 
 from modules.backbones.encoders.qwen import QwenEncoder
+from modules.backbones.loaded import Built
 from modules.backbones.loading import Assembly
-from modules.backbones.transformer import Built, FlowTransformer, Seen, packed, unpacked
+from modules.backbones.transformer import FlowTransformer, Seen, packed, unpacked
 from modules.core.checkpoint import ModelInfo, Separate
 from modules.core.generation import Emphasis
 from modules.core.operations import Text
@@ -71,9 +72,9 @@ def qwen_image(info: ModelInfo, separate: Separate[ModelInfo], placement: Placem
     transformer = assembly.denoiser(QwenImageTransformer2DModel, _build)
     transformer.pos_embed = _places(tuple(transformer.config.axes_dims_rope))
     text = assembly.qwen(TEXT, kind="qwen2_5_vl", template=QWEN_IMAGE)
-    assembly.check_width(TEXT, text.width, transformer.config.joint_attention_dim)
+    assembly.check_width({TEXT: text.width}, transformer.config.joint_attention_dim)
     vae = assembly.qwen_autoencoder()
-    return QwenImage(Built.of(assembly, transformer, vae, qwen_image.load), text=text)
+    return QwenImage(assembly.built(transformer, vae, qwen_image.load), text=text)
 
 
 def _build(config: Mapping[str, Any]) -> QwenImageTransformer2DModel:

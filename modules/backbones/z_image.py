@@ -14,8 +14,9 @@ from diffusers import ZImageTransformer2DModel
 from torch import Tensor
 
 from modules.backbones.encoders.qwen import QwenEncoder
+from modules.backbones.loaded import Built
 from modules.backbones.loading import Assembly
-from modules.backbones.transformer import Built, FlowTransformer, Seen
+from modules.backbones.transformer import FlowTransformer, Seen
 from modules.core.checkpoint import ModelInfo, Separate
 from modules.core.generation import Emphasis
 from modules.core.operations import Text
@@ -61,9 +62,9 @@ def z_image(info: ModelInfo, separate: Separate[ModelInfo], placement: Placement
     assembly = Assembly(family, info, separate, placement)
     transformer = assembly.denoiser(ZImageTransformer2DModel, _build)
     text = assembly.qwen(TEXT, kind="qwen3", template=Z_IMAGE)
-    assembly.check_width(TEXT, text.width, transformer.config.cap_feat_dim)
+    assembly.check_width({TEXT: text.width}, transformer.config.cap_feat_dim)
     vae = assembly.autoencoder(scaling=SCALING, shift=SHIFT)
-    return ZImage(Built.of(assembly, transformer, vae, z_image.load), text=text)
+    return ZImage(assembly.built(transformer, vae, z_image.load), text=text)
 
 
 def _build(config: Mapping[str, Any]) -> ZImageTransformer2DModel:
