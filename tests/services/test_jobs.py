@@ -12,7 +12,8 @@ import pytest
 
 from modules.core import job as events
 from modules.core.errors import InferenzError, RequestError
-from modules.services.jobs import KEPT_INSPECTIONS, Jobs
+from modules.services.glimpses import KEPT_INSPECTIONS
+from modules.services.jobs import Jobs
 from modules.services.queue import JobStore, MemoryStore, SqliteStore
 from modules.services.state import StateDatabase
 from modules.services.views import JobView
