@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from modules.backbones.encoders.qwen import QwenEncoder
 from modules.backbones.loaded import Built
 from modules.backbones.loading import Assembly
-from modules.backbones.transformer import FlowTransformer, Seen, packed, unpacked
+from modules.backbones.qwen_texts import ReadByQwen
+from modules.backbones.transformer import Seen, packed, unpacked
 from modules.core.checkpoint import ModelInfo, Separate
-from modules.core.generation import Emphasis
-from modules.core.operations import Text
 from modules.diffusion.backbone import Placement, backbone
 from modules.families.layouts.parts import TEXT
 from modules.families.qwen_image import qwen_image as family
@@ -33,24 +32,15 @@ SCHEDULER = MappingProxyType(
 LIGHTNING = MappingProxyType({"shift": 3.0})
 
 
-class QwenImage(FlowTransformer):
+class QwenImage(ReadByQwen):
     """A loaded Qwen-Image checkpoint: the engine's `Backbone`."""
 
     scheduler: Mapping[str, Any] = SCHEDULER
 
     def __init__(self, built: Built, *, text: QwenEncoder) -> None:
-        super().__init__(built, (text.module,))
-        self._text = text
+        super().__init__(built, text=text)
         if self.info.variant == "lightning":
             self.scheduler = LIGHTNING
-
-    def tokens(self, text: str, emphasis: Emphasis = "Original") -> tuple[tuple[str, ...], ...]:
-        """Qwen's tokens of a prompt, in one tuple."""
-        return (self._text.tokens(text, emphasis),)
-
-    def _read(self, text: str, clip_skip: int, emphasis: Emphasis) -> Text:
-        read = self._text.encode(text, emphasis)
-        return Text(read.hidden, joins="pad", notice=read.notice)
 
     def _predict(self, seen: Seen) -> Tensor:
         height, width = seen.x.shape[-2:]
