@@ -39,8 +39,8 @@ from modules.core.sampling import Sampler, Schedule
 from modules.engine.batcher import Batcher, Trajectory, Turn, group_of
 from modules.engine.costs import PassCosts
 from modules.engine.desk import Desk, tasks_of
-from modules.engine.forward import Forward, give_back, shortage
-from modules.engine.memory import is_lost
+from modules.engine.forward import Forward, shortage
+from modules.engine.memory import empty_cache, is_lost
 from modules.engine.outbox import Outbox
 from modules.engine.picture import Finished, Stopped
 from modules.engine.placement import use
@@ -356,7 +356,7 @@ class Engine:
             failure = None
         if failure is not None:
             self._resident.leave()
-            give_back(self._resident.manager.placement.device)  # only here has the attempt let go of its tensors
+            empty_cache(self._resident.manager.placement.device)  # only here has the attempt let go of its tensors
             for trajectory in members:
                 trajectory.throw(failure, self._clock())
             return False
