@@ -27,11 +27,12 @@ from modules.services.catalog import Catalog
 from modules.services.fitting import Fitting
 from modules.services.history import EngineFacts, History
 from modules.services.inspection import Inspector
-from modules.services.jobs import WINDOW, Jobs, Pictures
+from modules.services.jobs import WINDOW, Jobs
 from modules.services.lock import FolderLock
 from modules.services.queue import JobStore, MemoryStore, SqliteStore
 from modules.services.replay import Replays
 from modules.services.resolve import Resolver
+from modules.services.saving import Pictures
 from modules.services.settings import Settings
 from modules.services.state import StateDatabase
 from modules.services.styles import Styles

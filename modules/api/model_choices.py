@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Query
@@ -13,7 +12,7 @@ from modules.core.flow import unfit
 from modules.core.plugin import Registry
 from modules.core.sampling import Sampler, Schedule
 from modules.services.model_notes import Taken
-from modules.services.parts import KINDS, Place, places
+from modules.services.parts import Place, places
 
 if TYPE_CHECKING:
     from modules.app import App
@@ -78,11 +77,15 @@ def model_choices_router(app: App) -> APIRouter:
 
 def _part(place: Place) -> dict[str, Any]:
     """own: whether the checkpoint holds it. automatic: the file used where none is chosen. files: all that fit."""
+    part = place.part
     return {
-        **asdict(place.part),
+        "name": part.name,
+        "kind": part.kind,
+        "usual": part.usual,
+        "optional": part.optional,
         "field": place.field,
-        "label": place.label,
-        "kind_label": KINDS.get(place.part.kind, place.part.kind),
+        "label": part.label,
+        "kind_label": part.kind_label,
         "own": place.own,
         "missing": place.missing,
         "automatic": place.automatic.name if place.automatic else None,

@@ -13,7 +13,6 @@ from modules.core.checkpoint import ModelInfo
 from modules.core.generation import MAX_PROMPT_CHARACTERS
 from modules.prompting.clip import packed_merges
 from modules.prompting.counting import count_tokens as counted
-from modules.services.parts import KINDS
 
 if TYPE_CHECKING:
     from modules.app import App
@@ -86,7 +85,7 @@ def checkpoint_json(app: App, info: ModelInfo) -> dict[str, Any]:
         "own_defaults": asdict(own.defaults),
         "reads": app.catalog.reads(info)[0],
         "lacks": [
-            {"name": part.name, "kind": KINDS.get(part.kind, part.kind)}
+            {"name": part.name, "kind": part.kind_label}
             for part in app.catalog.needs(info)
             if part.name not in info.components
         ],

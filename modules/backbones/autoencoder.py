@@ -13,13 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modules.backbones.offload import Turns
-from modules.backbones.placing import home, put
+from modules.backbones.placing import put
 from modules.backbones.seamless import seamless as wrapping
-from modules.backbones.weights import fill, map_tensors, read_described, skeleton
-from modules.core.checkpoint import Header, ModelInfo
-from modules.diffusion.arena import Arena
 from modules.diffusion.backbone import Placement
-from modules.families.layouts.parts import VAE, Parts, sort_parts, vae_parts
 
 TILE = 64  # latent pixels: 512 x 512 picture pixels, which any KL autoencoder is made for
 SMALLEST_TILE = 16
@@ -136,26 +132,3 @@ class Autoencoder:
             yield
         finally:
             vae.use_tiling, vae.tile_latent_min_size, vae.tile_sample_min_size = before
-
-
-def load_vae(
-    chosen: ModelInfo,
-    alone: bool,
-    placement: Placement,
-    *,
-    arena: Arena | None = None,
-    kind: type[Any] = AutoencoderKL,
-    header: Header | None = None,
-) -> Any:
-    """The VAE of file `chosen`, of class `kind`; alone: the file is taken as a VAE's, not as a checkpoint.
-
-    header: the file's, where it was read already. Raises CheckpointError.
-    """
-    header = header or read_described(chosen)
-    parts: Parts = vae_parts(header) if alone else sort_parts(header)
-    names = parts.of(VAE)
-    vae = skeleton(kind, chosen.config[VAE], lambda config: kind(**config))
-    tensors = map_tensors(header, names.values())
-    where, dtype = home(placement.vae_device, placement), placement.vae_dtype
-    fill(vae, tensors, names=names, device=where, dtype=dtype, source=header.path.name, arena=arena)
-    return vae

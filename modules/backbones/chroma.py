@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from modules.backbones.encoders.t5 import T5Encoder
+from modules.backbones.loaded import Built
 from modules.backbones.loading import Assembly
-from modules.backbones.transformer import Built, FlowTransformer, Seen, packed, places, unpacked
+from modules.backbones.transformer import FlowTransformer, Seen, packed, places, unpacked
 from modules.core.checkpoint import ModelInfo, Separate
 from modules.core.generation import Emphasis
 from modules.core.operations import Text
@@ -89,9 +90,9 @@ def chroma(info: ModelInfo, separate: Separate[ModelInfo], placement: Placement)
     assembly = Assembly(family, info, separate, placement)
     transformer = assembly.denoiser(ChromaTransformer2DModel, _build)
     t5 = assembly.t5("text_encoder", length=LENGTH, masked=True, spare=1)
-    assembly.check_width("text_encoder", t5.width, transformer.config["joint_attention_dim"])
+    assembly.check_width({"text_encoder": t5.width}, transformer.config["joint_attention_dim"])
     vae = assembly.autoencoder(scaling=SCALING, shift=SHIFT)
-    built = Built.of(assembly, transformer, vae, chroma.load)
+    built = assembly.built(transformer, vae, chroma.load)
     return Chroma(built, t5=t5)
 
 

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from modules.backbones.encoders.clip import ClipEncoder
 from modules.backbones.encoders.t5 import T5Encoder
+from modules.backbones.loaded import Built
 from modules.backbones.loading import Assembly
-from modules.backbones.transformer import Built, FlowTransformer, Seen, packed, places, unpacked
+from modules.backbones.transformer import FlowTransformer, Seen, packed, places, unpacked
 from modules.core.checkpoint import ModelInfo, Separate
 from modules.core.generation import Emphasis
 from modules.core.operations import Text
@@ -92,10 +93,10 @@ def flux(info: ModelInfo, separate: Separate[ModelInfo], placement: Placement) -
     transformer = assembly.denoiser(FluxTransformer2DModel, _build)
     clip = assembly.clip("text_encoder", projected=False)
     t5 = assembly.t5("text_encoder_2", length=family.reads.of(info.variant))
-    assembly.check_width("text_encoder", clip.width, transformer.config["pooled_projection_dim"])
-    assembly.check_width("text_encoder_2", t5.width, transformer.config["joint_attention_dim"])
+    assembly.check_width({"text_encoder": clip.width}, transformer.config["pooled_projection_dim"])
+    assembly.check_width({"text_encoder_2": t5.width}, transformer.config["joint_attention_dim"])
     vae = assembly.autoencoder(scaling=SCALING, shift=SHIFT)
-    built = Built.of(assembly, transformer, vae, flux.load)
+    built = assembly.built(transformer, vae, flux.load)
     return Flux(built, clip=clip, t5=t5)
 
 

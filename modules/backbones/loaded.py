@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,26 +19,32 @@ from modules.diffusion.arena import Arena
 from modules.diffusion.backbone import PartName, Placement
 
 
-class Loaded:
-    """A model's identity, its VAE and its end; families add how they read texts and predict.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Built:
+    """What a model is put together from, its text encoders aside.
 
-    networks: everything that holds weights, the VAE aside: the denoiser, then the text encoders. turns: with which they
-    and the VAE were put on their devices. arena: the memory in which some of their weights are.
+    denoiser: UNet or transformer. load(placement): the same model once more, to `upcast`. turns: with which all its
+    networks were put on their devices. arena: the memory in which some of their weights are.
     """
 
-    def __init__(
-        self,
-        info: ModelInfo,
-        separate: Separate[ModelInfo],
-        placement: Placement,
-        *,
-        networks: Sequence[nn.Module],
-        autoencoder: Autoencoder,
-        turns: Turns | None = None,
-        arena: Arena | None = None,
-    ) -> None:
-        self.info, self.placement = info, placement
-        self.key = model_key(info, separate, placement)
+    info: ModelInfo
+    separate: Separate[ModelInfo]
+    placement: Placement
+    denoiser: Any
+    autoencoder: Autoencoder
+    load: Callable[[Placement], Any]
+    turns: Turns | None = None
+    arena: Arena | None = None
+
+
+class Loaded:
+    """A model's identity, its VAE and its end; families add how they read texts and predict."""
+
+    def __init__(self, built: Built, encoders: Sequence[nn.Module]) -> None:
+        """encoders: whatever reads texts and holds weights."""
+        autoencoder, networks = built.autoencoder, (built.denoiser, *encoders)
+        self.info, self.placement = built.info, built.placement
+        self.key = model_key(built.info, built.separate, built.placement)
         self.latent_channels, self.downscale = autoencoder.channels, autoencoder.downscale
         self.weight_bytes = weight_bytes(*networks, *autoencoder.modules)
         self.part_bytes: Mapping[PartName, int] = {
@@ -45,7 +52,7 @@ class Loaded:
             "text": weight_bytes(*networks[1:]),
             "vae": weight_bytes(*autoencoder.modules),
         }
-        self._separate, self._turns, self._arena = separate, turns, arena
+        self._load, self._turns, self._arena = built.load, built.turns, built.arena
         self._parts: list[nn.Module] = list(networks)
         self._autoencoder = autoencoder
 
@@ -56,6 +63,11 @@ class Loaded:
     def decode(self, latent: Tensor, *, fp32: bool = False, tiled: bool = False, seamless: bool = False) -> Tensor:
         """See `Backbone` and `Autoencoder.decode`."""
         return self._autoencoder.decode(latent, fp32=fp32, tiled=tiled, seamless=seamless)
+
+    def upcast(self) -> Self:
+        """The same model in float32, read from its files again: it shares nothing with this one."""
+        again: Self = self._load(replace(self.placement, dtype=torch.float32, vae_dtype=torch.float32))
+        return again
 
     @property
     def bytes_there(self) -> int:

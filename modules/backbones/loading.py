@@ -5,32 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
-from diffusers import AutoencoderKLQwenImage
+import torch
+from diffusers import AutoencoderKL, AutoencoderKLQwenImage
 from torch import nn
 
-from modules.backbones.autoencoder import Autoencoder, load_vae
-from modules.backbones.encoders.clip import PROJECTION, SD1, ClipEncoder, Layer, load_clip
+from modules.backbones.autoencoder import Autoencoder
+from modules.backbones.encoders.clip import PROJECTION, SD1, Chunker, ClipEncoder, Layer, load_clip
 from modules.backbones.encoders.qwen import Kind, QwenEncoder, load_qwen
 from modules.backbones.encoders.t5 import T5Encoder, load_t5
+from modules.backbones.loaded import Built
 from modules.backbones.placing import arena_of, home, put, turns_of
 from modules.backbones.qwen_autoencoder import QwenAutoencoder
-from modules.backbones.weights import fill, map_tensors, read_described, skeleton
-from modules.core.checkpoint import ModelInfo, Names, Separate
+from modules.backbones.weights import Storage, fill, map_tensors, read_described, skeleton
+from modules.core.checkpoint import MODEL_INDEX, Header, ModelInfo, Names, Separate
 from modules.core.errors import UnsupportedCheckpoint
 from modules.core.family import Family, Part
-from modules.diffusion.backbone import Placement
-from modules.families.layouts.parts import TEXT, TRANSFORMER, VAE, Parts, sort_parts, text_parts, vae_parts
+from modules.diffusion.arena import Arena
+from modules.diffusion.backbone import Load, Placement
+from modules.families.layouts.parts import TEXT, TRANSFORMER, VAE, sort_parts, text_parts, vae_parts
 from modules.prompting.qwen import Template
 
 Network = TypeVar("Network", bound=nn.Module)
-
-WORDS: Mapping[str, str] = {
-    "clip_l": "CLIP-L text encoder", "clip_g": "CLIP-G text encoder", "t5": "T5 text encoder",
-    "qwen2_5_vl": "Qwen 2.5 VL text encoder", "qwen3": "Qwen 3 text encoder",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,54 +36,34 @@ class PartFile:
 
     info: ModelInfo
     component: str
-    alone: bool
+    alone: bool = False
 
     @property
     def config(self) -> Mapping[str, Any]:
         """The keyword arguments of the part's class."""
         return self.info.config[self.component]
 
-
-def part_file(info: ModelInfo, separate: Separate[ModelInfo], part: Part) -> PartFile | None:
-    """Where `part` of checkpoint `info` comes from: a file of its own, or the checkpoint; None for an optional one.
-
-    Raises UnsupportedCheckpoint where it is nowhere, or where the chosen file holds something else.
-    """
-    chosen: ModelInfo | None = getattr(separate, part.name)
-    if chosen is not None:
-        if chosen.variant != part.kind:
-            raise UnsupportedCheckpoint(
-                f"{chosen.name} does not fit {info.name}, which needs a {said(part)} in its place.",
-                hint=f"Choose another file, such as {part.usual}.",
-            )
-        return PartFile(info=chosen, component=VAE if part.name == VAE else TEXT, alone=True)
-    if part.name in info.config:
-        return PartFile(info=info, component=part.name, alone=False)
-    if part.optional:
-        return None
-    raise UnsupportedCheckpoint(
-        f"{info.name} has no {said(part)} of its own.", hint=f"Choose a file with one, such as {part.usual}."
-    )
-
-
-def said(part: Part) -> str:
-    """A part in words."""
-    return "VAE" if part.name == VAE else WORDS.get(part.kind, "text encoder")
+    def names(self, header: Header) -> Names:
+        """The part's table in the file with that header. Raises CorruptCheckpoint."""
+        sort = (vae_parts if self.component == VAE else text_parts) if self.alone else sort_parts
+        return sort(header).of(self.component)
 
 
 class Assembly:
-    """A model while it is put together. All of its files are looked for before the first one is mapped, and each is
-    sorted once, whatever number of parts it has.
+    """A model while it is put together. All of its files are looked for, and the header of each is read, before the
+    first one is mapped.
 
-    turns, arena: what its parts share, for `Loaded`.
+    turns, arena: what its parts share, see `Built`.
     """
 
     def __init__(self, family: Family, info: ModelInfo, separate: Separate[ModelInfo], placement: Placement) -> None:
-        """Raises UnsupportedCheckpoint where a part is missing or does not fit."""
+        """Raises UnsupportedCheckpoint where a part is missing or does not fit, and what `read_described` does."""
         self.info, self.separate, self.placement = info, separate, placement
         self.turns, self.arena = turns_of(placement), arena_of(placement)
-        self._files = {part.name: part_file(info, separate, part) for part in family.parts}
-        self._sorted: dict[tuple[str, str], Parts] = {}
+        found = {part.name: self._file(part) for part in family.needs(info.variant)}
+        self._files = {name: file for name, file in found.items() if file is not None}
+        infos = {each.path: each for each in (info, *(file.info for file in self._files.values()))}
+        self._headers = {path: read_described(each) for path, each in infos.items()}
 
     def denoiser(
         self, kind: type[Network], build: Callable[[Mapping[str, Any]], Network], component: str = TRANSFORMER
@@ -95,33 +72,34 @@ class Assembly:
 
         Raises CheckpointError.
         """
-        placement, names = self.placement, self._names(PartFile(info=self.info, component=component, alone=False))
-        network = skeleton(kind, self.info.config[component], build)
-        where, dtype, source = home(placement.unet_device, placement), placement.dtype, Path(self.info.path).name
-        tensors = map_tensors(self.info, names.values())
-        fill(
-            network, tensors, names=names, device=where, dtype=dtype, source=source, storage=placement.storage,
-            arena=self.arena,
+        placement, file = self.placement, PartFile(info=self.info, component=component)
+        network = load_network(
+            kind, build, file, self._header(file), device=home(placement.unet_device, placement),
+            dtype=placement.dtype, storage=placement.storage, arena=self.arena,
         )  # fmt: skip
         put(network, placement.unet_device, placement, self.turns)
         return network
 
-    def clip(self, component: str, *, projected: bool, layer: Layer = SD1) -> ClipEncoder:
+    def clip(
+        self, component: str, *, projected: bool, layer: Layer = SD1, tokenizer: Chunker | None = None
+    ) -> ClipEncoder:
         """A CLIP text encoder, ready to compute. projected: whether its pooled vector goes through the file's own
-        projection; layer: which state is read. Raises CheckpointError."""
-        file = self._needed(component)
-        names = {name: source for name, source in self._names(file).items() if projected or name != PROJECTION}
+        projection; layer: which state is read; tokenizer: see `load_clip`. Raises CheckpointError."""
+        file = self._files[component]
+        names = file.names(self._header(file))
+        names = {name: source for name, source in names.items() if projected or name != PROJECTION}
         reader = load_clip(
-            file.info, names, file.config, self.placement, layer=layer, component=component, arena=self.arena
-        )
+            self._header(file), names, file.config, self.placement,
+            layer=layer, component=component, tokenizer=tokenizer, arena=self.arena,
+        )  # fmt: skip
         put(reader.module, self.placement.text_device, self.placement, self.turns)
         return reader
 
     def t5(self, component: str, *, length: int, masked: bool = False, spare: int = 0) -> T5Encoder:
         """A T5 encoder, ready to compute. length, masked, spare: see `T5Encoder`. Raises CheckpointError."""
-        file = self._needed(component)
+        file = self._files[component]
         reader = load_t5(
-            file.info, self._names(file), file.config, self.placement,
+            self._header(file), file.names(self._header(file)), file.config, self.placement,
             length=length, masked=masked, spare=spare, component=component, arena=self.arena,
         )  # fmt: skip
         put(reader.module, self.placement.text_device, self.placement, self.turns)
@@ -129,9 +107,9 @@ class Assembly:
 
     def qwen(self, component: str, *, kind: Kind, template: Template) -> QwenEncoder:
         """A Qwen language model, ready to compute. kind, template: see `load_qwen`. Raises CheckpointError."""
-        file = self._needed(component)
+        file = self._files[component]
         reader = load_qwen(
-            file.info, self._names(file), file.config, self.placement,
+            self._header(file), file.names(self._header(file)), file.config, self.placement,
             kind=kind, template=template, component=component, arena=self.arena,
         )  # fmt: skip
         put(reader.module, self.placement.text_device, self.placement, self.turns)
@@ -139,52 +117,114 @@ class Assembly:
 
     def qwen_autoencoder(self) -> QwenAutoencoder:
         """Qwen-Image's VAE, ready to compute. Raises CheckpointError."""
-        file, placement = self._needed(VAE), self.placement
-        again = partial(load_vae, file.info, file.alone, kind=AutoencoderKLQwenImage)
-        vae = again(placement, arena=self.arena)
-        put(vae, placement.vae_device, placement, self.turns)
-        return QwenAutoencoder(vae, placement, scaling=1.0, load=again, turns=self.turns)
+        vae, again = self._vae(AutoencoderKLQwenImage)
+        return QwenAutoencoder(vae, self.placement, scaling=1.0, load=again, turns=self.turns)
 
     def autoencoder(self, *, scaling: float, shift: float = 0.0) -> Autoencoder:
         """The VAE, ready to compute. scaling, shift: the family's, where the file's configuration says nothing.
 
         Raises CheckpointError.
         """
-        file, placement = self._needed(VAE), self.placement
-        again = partial(load_vae, file.info, file.alone)
-        vae = again(placement, arena=self.arena)
-        put(vae, placement.vae_device, placement, self.turns)
-        own = {name: value for name, value in file.config.items() if value is not None}
+        vae, again = self._vae(AutoencoderKL)
+        own = {name: value for name, value in self.config(VAE).items() if value is not None}
         scaling, shift = own.get("scaling_factor", scaling), own.get("shift_factor", shift)
-        return Autoencoder(vae, placement, scaling=float(scaling), shift=float(shift), load=again, turns=self.turns)
+        return Autoencoder(
+            vae, self.placement, scaling=float(scaling), shift=float(shift), load=again, turns=self.turns
+        )  # fmt: skip
 
-    def check_width(self, component: str, given: int, wanted: int) -> None:
-        """Raise UnsupportedCheckpoint where a text encoder's answers do not have the width that the denoiser reads."""
-        if given != wanted:
+    def built(self, denoiser: nn.Module, autoencoder: Autoencoder, load: Load) -> Built:
+        """What it has come to, the text encoders aside. load: loads such a model once more."""
+        return Built(
+            info=self.info, separate=self.separate, placement=self.placement, denoiser=denoiser,
+            autoencoder=autoencoder, load=partial(load, self.info, self.separate), turns=self.turns, arena=self.arena,
+        )  # fmt: skip
+
+    def check_width(self, given: Mapping[str, int], wanted: int) -> None:
+        """Raise UnsupportedCheckpoint where the answers of text encoders, joined, do not have the width that the
+        denoiser reads. given: the width of each, by component."""
+        if sum(given.values()) != wanted:
+            names = tuple(dict.fromkeys(self._files[component].info.name for component in given))
             raise UnsupportedCheckpoint(
-                f"{self._needed(component).info.name} gives texts a width of {given} where {self.info.name} needs "
-                f"{wanted}.",
+                f"{' and '.join(names)} {'give' if len(names) > 1 else 'gives'} texts a width of "
+                f"{sum(given.values())} where {self.info.name} needs {wanted}.",
                 hint="Choose another text encoder.",
             )
 
     def has(self, component: str) -> bool:
-        """Whether an optional part is there."""
-        return self._files[component] is not None
+        """Whether a part is there."""
+        return component in self._files
 
     def own(self, component: str) -> bool:
         """Whether a part comes from a folder in diffusers' layout that is the checkpoint."""
-        file = self._needed(component)
-        return not file.alone and Path(file.info.path).name == "model_index.json"
-
-    def _names(self, file: PartFile) -> Names:
-        """A part's name table. Raises CheckpointError."""
-        known = (file.info.path, file.component if file.alone else "")
-        if known not in self._sorted:
-            sort = (vae_parts if file.component == VAE else text_parts) if file.alone else sort_parts
-            self._sorted[known] = sort(read_described(file.info))
-        return self._sorted[known].of(file.component)
-
-    def _needed(self, component: str) -> PartFile:
         file = self._files[component]
-        assert file is not None, component
-        return file
+        return not file.alone and self._header(file).path.name == MODEL_INDEX
+
+    def config(self, component: str) -> Mapping[str, Any]:
+        """A part's configuration, wherever it comes from."""
+        return self._files[component].config
+
+    def fits(self, chosen: ModelInfo, part: Part) -> bool:
+        """Whether a file of its own can be used for a part."""
+        return chosen.variant == part.kind
+
+    def _file(self, part: Part) -> PartFile | None:
+        """Where a part comes from: a file of its own, or the checkpoint; None for an optional one.
+
+        Raises UnsupportedCheckpoint where it is nowhere, or where the chosen file holds something else.
+        """
+        chosen: ModelInfo | None = getattr(self.separate, part.name)
+        if chosen is not None:
+            if not self.fits(chosen, part):
+                raise UnsupportedCheckpoint(
+                    f"{chosen.name} does not fit {self.info.name}, which needs a {part.label} in its place.",
+                    hint=f"Choose another file, such as {part.usual}.",
+                )
+            return PartFile(info=chosen, component=VAE if part.name == VAE else TEXT, alone=True)
+        if part.name in self.info.config:
+            return PartFile(info=self.info, component=part.name)
+        if part.optional:
+            return None
+        raise UnsupportedCheckpoint(
+            f"{self.info.name} has no {part.label} of its own.", hint=f"Choose a file with one, such as {part.usual}."
+        )
+
+    def _header(self, file: PartFile) -> Header:
+        return self._headers[file.info.path]
+
+    def _vae(self, kind: type[Any]) -> tuple[Any, Callable[[Placement], Any]]:
+        """The VAE, ready to compute, and what loads it once more."""
+        file, placement = self._files[VAE], self.placement
+        vae = load_vae(kind, file, self._header(file), self.arena, placement)
+        put(vae, placement.vae_device, placement, self.turns)
+        return vae, partial(load_vae, kind, file, None, self.arena)
+
+
+def load_vae(kind: type[Any], file: PartFile, header: Header | None, arena: Arena | None, placement: Placement) -> Any:
+    """A VAE of class `kind`; not yet put to use. header: the file's, None to read it. Raises CheckpointError."""
+    where, dtype = home(placement.vae_device, placement), placement.vae_dtype
+    header = header or read_described(file.info)
+    return load_network(kind, lambda config: kind(**config), file, header, device=where, dtype=dtype, arena=arena)
+
+
+def load_network(
+    kind: type[Network],
+    build: Callable[[Mapping[str, Any]], Network],
+    file: PartFile,
+    header: Header,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    storage: Storage = "file",
+    arena: Arena | None = None,
+) -> Network:
+    """A part with its weights, on `device`; not yet put to use. build: see `skeleton`; the rest: see `fill`.
+
+    Raises CheckpointError.
+    """
+    network, names = skeleton(kind, file.config, build), file.names(header)
+    tensors = map_tensors(header, names.values())
+    fill(
+        network, tensors, names=names, device=device, dtype=dtype, source=header.path.name, storage=storage,
+        arena=arena,
+    )  # fmt: skip
+    return network

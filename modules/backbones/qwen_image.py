@@ -15,11 +15,11 @@ from diffusers import QwenImageTransformer2DModel
 from torch import Tensor, nn
 
 from modules.backbones.encoders.qwen import QwenEncoder
+from modules.backbones.loaded import Built
 from modules.backbones.loading import Assembly
-from modules.backbones.transformer import Built, FlowTransformer, Seen, packed, unpacked
+from modules.backbones.qwen_texts import ReadByQwen
+from modules.backbones.transformer import Seen, packed, unpacked
 from modules.core.checkpoint import ModelInfo, Separate
-from modules.core.generation import Emphasis
-from modules.core.operations import Text
 from modules.diffusion.backbone import Placement, backbone
 from modules.families.layouts.parts import TEXT
 from modules.families.qwen_image import qwen_image as family
@@ -38,24 +38,15 @@ SCHEDULER = MappingProxyType(
 LIGHTNING = MappingProxyType({"shift": 3.0})
 
 
-class QwenImage(FlowTransformer):
+class QwenImage(ReadByQwen):
     """A loaded Qwen-Image checkpoint: the engine's `Backbone`."""
 
     scheduler: Mapping[str, Any] = SCHEDULER
 
     def __init__(self, built: Built, *, text: QwenEncoder) -> None:
-        super().__init__(built, (text.module,))
-        self._text = text
+        super().__init__(built, text=text)
         if self.info.variant == "lightning":
             self.scheduler = LIGHTNING
-
-    def tokens(self, text: str, emphasis: Emphasis = "Original") -> tuple[tuple[str, ...], ...]:
-        """Qwen's tokens of a prompt, in one tuple."""
-        return (self._text.tokens(text, emphasis),)
-
-    def _read(self, text: str, clip_skip: int, emphasis: Emphasis) -> Text:
-        read = self._text.encode(text, emphasis)
-        return Text(read.hidden, joins="pad", notice=read.notice)
 
     def _predict(self, seen: Seen) -> Tensor:
         height, width = seen.x.shape[-2:]
@@ -77,9 +68,9 @@ def qwen_image(info: ModelInfo, separate: Separate[ModelInfo], placement: Placem
     transformer = assembly.denoiser(QwenImageTransformer2DModel, _build)
     transformer.pos_embed = _places(tuple(transformer.config.axes_dims_rope))
     text = assembly.qwen(TEXT, kind="qwen2_5_vl", template=QWEN_IMAGE)
-    assembly.check_width(TEXT, text.width, transformer.config.joint_attention_dim)
+    assembly.check_width({TEXT: text.width}, transformer.config.joint_attention_dim)
     vae = assembly.qwen_autoencoder()
-    return QwenImage(Built.of(assembly, transformer, vae, qwen_image.load), text=text)
+    return QwenImage(assembly.built(transformer, vae, qwen_image.load), text=text)
 
 
 def _build(config: Mapping[str, Any]) -> QwenImageTransformer2DModel:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from modules.backbones.encoders.clip import SD1, Chunker
-from modules.backbones.unet import UnetModel
-from modules.backbones.unet_loading import Recipe, load
+from modules.backbones.unet import SCALING, UnetModel
+from modules.backbones.unet_loading import UnetAssembly
 from modules.core.checkpoint import ModelInfo, Separate
 from modules.diffusion.backbone import Placement, backbone
 from modules.families.layouts.parts import TEXT
+from modules.families.sd1 import sd1 as family
 
 
 @backbone("sd1")
@@ -20,5 +23,8 @@ def load_sd1(
     info: ModelInfo, separate: Separate[ModelInfo] | None, placement: Placement, *, tokenizer: Chunker | None = None
 ) -> UnetModel:
     """The same. separate None: every part is the checkpoint's own. tokenizer: CLIP's where none is given."""
-    recipe = Recipe(texts={TEXT: SD1}, tokenizer=tokenizer)
-    return load(recipe, info, separate or Separate(), placement)
+    assembly = UnetAssembly(family, info, separate or Separate(), placement)
+    unet = assembly.unet()
+    readers = assembly.readers({TEXT: SD1}, tokenizer)
+    vae = assembly.autoencoder(scaling=SCALING)
+    return UnetModel(assembly.built(unet, vae, partial(load_sd1, tokenizer=tokenizer)), readers)

@@ -14,8 +14,9 @@ from torch.nn import functional
 from modules.backbones.encoders.clip import CLIP_G, CLIP_L, ClipEncoder
 from modules.backbones.encoders.encoded import EncodedText
 from modules.backbones.encoders.t5 import T5Encoder
+from modules.backbones.loaded import Built
 from modules.backbones.loading import Assembly
-from modules.backbones.transformer import Built, FlowTransformer, Seen
+from modules.backbones.transformer import FlowTransformer, Seen
 from modules.core.checkpoint import ModelInfo, Separate
 from modules.core.errors import RequestError
 from modules.core.generation import Emphasis
@@ -84,11 +85,12 @@ def sd3(info: ModelInfo, separate: Separate[ModelInfo], placement: Placement) ->
     clip_g = assembly.clip("text_encoder_2", projected=True, layer=CLIP_G)
     t5 = assembly.t5("text_encoder_3", length=LENGTH) if assembly.has("text_encoder_3") else None
     widths = transformer.config
-    assembly.check_width("text_encoder_2", clip_l.width + clip_g.width, widths["pooled_projection_dim"])
+    clips = {"text_encoder": clip_l.width, "text_encoder_2": clip_g.width}
+    assembly.check_width(clips, widths["pooled_projection_dim"])
     if t5:
-        assembly.check_width("text_encoder_3", t5.width, widths["joint_attention_dim"])
+        assembly.check_width({"text_encoder_3": t5.width}, widths["joint_attention_dim"])
     vae = assembly.autoencoder(scaling=SCALING, shift=SHIFT)
-    built = Built.of(assembly, transformer, vae, sd3.load)
+    built = assembly.built(transformer, vae, sd3.load)
     return Sd3(built, clip_l=clip_l, clip_g=clip_g, t5=t5)
 
 

@@ -6,17 +6,20 @@ width of 2048; the refiner the latter alone. The UNet is also told bigG's pooled
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
-from modules.backbones.encoders.clip import CLIP_G, CLIP_L
-from modules.backbones.unet import Built, UnetModel
-from modules.backbones.unet_loading import Recipe, load
+from modules.backbones.encoders.clip import CLIP_G, CLIP_L, ClipEncoder
+from modules.backbones.loaded import Built
+from modules.backbones.unet import UnetModel
+from modules.backbones.unet_loading import UnetAssembly
 from modules.core.checkpoint import ModelInfo, Separate
 from modules.core.errors import UnsupportedCheckpoint
 from modules.diffusion.backbone import Batch, Placement, backbone
-from modules.families.layouts.parts import TEXT
+from modules.families.layouts.parts import TEXT, TEXT_2
+from modules.families.sdxl import sdxl as family
 
-TEXT_2 = "text_encoder_2"
 SCALING = 0.13025  # of the VAE: stabilityai/sdxl-vae's configuration
 SIZES, AESTHETIC = 6, 5  # how many numbers the base and the refiner are told
 # What the refiner is told of how well the picture was liked, for prompt and negative prompt: the defaults of
@@ -29,10 +32,10 @@ class Sdxl(UnetModel):
 
     pooled = True
 
-    def __init__(self, built: Built) -> None:
+    def __init__(self, built: Built, readers: Sequence[ClipEncoder]) -> None:
         """Raises UnsupportedCheckpoint for a UNet that is told something else."""
-        super().__init__(built)
-        config, pooled = built.unet.config, int(self._readers[-1].module.config.projection_dim)
+        super().__init__(built, readers)
+        config, pooled = self._unet.config, int(readers[-1].module.config.projection_dim)
         room = int(config["projection_class_embeddings_input_dim"]) - pooled
         self._numbers = room // int(config["addition_time_embed_dim"])
         if self._numbers not in (SIZES, AESTHETIC) or room % int(config["addition_time_embed_dim"]):
@@ -60,12 +63,10 @@ class Sdxl(UnetModel):
 
 
 @backbone("sdxl")
-def sdxl(info: ModelInfo, separate: Separate[ModelInfo], placement: Placement) -> UnetModel:
+def sdxl(info: ModelInfo, separate: Separate[ModelInfo], placement: Placement) -> Sdxl:
     """Load an SDXL checkpoint. Raises CheckpointError."""
-    return load(recipe_of(info), info, separate, placement)
-
-
-def recipe_of(info: ModelInfo) -> Recipe:
-    """What an SDXL checkpoint is put together from: the refiner reads bigG alone."""
-    texts = {TEXT_2: CLIP_G} if info.variant == "refiner" else {TEXT: CLIP_L, TEXT_2: CLIP_G}
-    return Recipe(model=Sdxl, texts=texts, scaling=SCALING)
+    assembly = UnetAssembly(family, info, separate, placement)
+    unet = assembly.unet()
+    readers = assembly.readers({TEXT: CLIP_L, TEXT_2: CLIP_G})
+    vae = assembly.autoencoder(scaling=SCALING)
+    return Sdxl(assembly.built(unet, vae, sdxl.load), readers)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -17,15 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modules.backbones.autoencoder import Autoencoder
-from modules.backbones.loaded import Loaded
-from modules.backbones.loading import Assembly
+from modules.backbones.loaded import Built, Loaded
 from modules.backbones.perturbed import no_middle
 from modules.core.errors import RequestError
 from modules.core.generation import Emphasis
 from modules.core.operations import Text
 from modules.core.sampling import NoiseLevels
-from modules.diffusion.backbone import Backbone, Batch, Placement
+from modules.diffusion.backbone import Batch
 from modules.diffusion.parameterisation import to_denoised
 
 
@@ -48,24 +45,6 @@ class Seen:
     channels: Tensor | None = None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Built:
-    """What a model is put together from, its text encoders aside. load(placement): the same once more, to `upcast`."""
-
-    assembly: Assembly
-    transformer: nn.Module
-    autoencoder: Autoencoder
-    load: Callable[[Placement], Backbone]
-
-    @classmethod
-    def of(
-        cls, assembly: Assembly, transformer: nn.Module, autoencoder: Autoencoder, load: Callable[..., Backbone]
-    ) -> Built:
-        """What an assembly has come to. load(info, separate, placement): loads such a model."""
-        again = partial(load, assembly.info, assembly.separate)
-        return cls(assembly=assembly, transformer=transformer, autoencoder=autoencoder, load=again)
-
-
 class FlowTransformer(Loaded, ABC):
     """A loaded flow model that sees a latent as patches and predicts n - x0: the engine's `Backbone`.
 
@@ -77,19 +56,8 @@ class FlowTransformer(Loaded, ABC):
     scheduler: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, built: Built, encoders: Sequence[nn.Module]) -> None:
-        """encoders: whatever reads texts and holds weights."""
-        assembly = built.assembly
-        super().__init__(
-            assembly.info,
-            assembly.separate,
-            assembly.placement,
-            networks=(built.transformer, *encoders),
-            autoencoder=built.autoencoder,
-            turns=assembly.turns,
-            arena=assembly.arena,
-        )
-        self._transformer: Any = built.transformer
-        self._load = built.load
+        super().__init__(built, encoders)
+        self._transformer: Any = built.denoiser
 
     def noise_levels(self, width: int, height: int, shift: float | None = None) -> NoiseLevels:
         """The levels for a picture of so many pixels, with the person's shift or the model's own.
@@ -141,10 +109,6 @@ class FlowTransformer(Loaded, ABC):
         output = self._predict(seen)[..., : x.shape[-2], : x.shape[-1]]
         levels = batch.sigmas.to(x.device, non_blocking=pinned)
         return to_denoised("flow", x, output.to(device=x.device, dtype=torch.float32), levels)
-
-    def upcast(self) -> Backbone:
-        """The same model in float32, read from its files again: it shares nothing with this one."""
-        return self._load(replace(self.placement, dtype=torch.float32, vae_dtype=torch.float32))
 
     @abstractmethod
     def tokens(self, text: str, emphasis: Emphasis = "Original") -> tuple[tuple[str, ...], ...]:

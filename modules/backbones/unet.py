@@ -5,50 +5,29 @@ A family's file says how its texts are read and what else its UNet is told; ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from modules.backbones.autoencoder import Autoencoder
 from modules.backbones.encoders.clip import ClipEncoder
-from modules.backbones.loaded import Loaded
-from modules.backbones.offload import Turns
+from modules.backbones.loaded import Built, Loaded
 from modules.backbones.perturbed import perturbed_attention
 from modules.backbones.seamless import seamless as wrapping
-from modules.core.checkpoint import ModelInfo, Separate
+from modules.core.checkpoint import ModelInfo
 from modules.core.errors import RequestError, UnsupportedCheckpoint
 from modules.core.generation import Emphasis
 from modules.core.operations import Text
 from modules.core.sampling import NoiseLevels
-from modules.diffusion.arena import Arena
-from modules.diffusion.backbone import Batch, Placement
+from modules.diffusion.backbone import Batch
 from modules.diffusion.parameterisation import scale_input, to_denoised
 
+SCALING = 0.18215  # of the VAE of Stable Diffusion 1 and 2: CompVis' configuration
 SCHEDULER = "scheduler"  # of `ModelInfo.config`: what the checkpoint says of its noise levels
 MEDIUM_GREY = 0.5  # of 0..1: what an inpainting model is shown where nothing is to be kept
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Built:
-    """What a model is put together from. readers: its text encoders, whose answers are joined along their width.
-
-    load(placement): the same model once more, to `upcast`.
-    """
-
-    info: ModelInfo
-    separate: Separate[ModelInfo]
-    placement: Placement
-    unet: UNet2DConditionModel
-    readers: tuple[ClipEncoder, ...]
-    autoencoder: Autoencoder
-    load: Callable[[Placement], UnetModel]
-    turns: Turns | None = None
-    arena: Arena | None = None
 
 
 class UnetModel(Loaded):
@@ -56,23 +35,16 @@ class UnetModel(Loaded):
 
     pooled = False
 
-    def __init__(self, built: Built) -> None:
-        """Raises UnsupportedCheckpoint for noise levels or channels that are not known here."""
-        encoders = [reader.module for reader in built.readers]
-        super().__init__(
-            built.info,
-            built.separate,
-            built.placement,
-            networks=(built.unet, *encoders),
-            autoencoder=built.autoencoder,
-            turns=built.turns,
-            arena=built.arena,
-        )
+    def __init__(self, built: Built, readers: Sequence[ClipEncoder]) -> None:
+        """readers: its text encoders, whose answers are joined along their width.
+
+        Raises UnsupportedCheckpoint for noise levels or channels that are not known here.
+        """
+        super().__init__(built, [reader.module for reader in readers])
         self._levels = levels_of(built.info)
-        self._unet: Any = built.unet
-        self._readers = built.readers
-        self._load = built.load
-        self._beside = int(built.unet.config["in_channels"]) - self.latent_channels
+        self._unet: Any = built.denoiser
+        self._readers = tuple(readers)
+        self._beside = int(self._unet.config["in_channels"]) - self.latent_channels
         if self._beside not in (0, self.latent_channels, self.latent_channels + 1):
             raise UnsupportedCheckpoint(
                 f"{built.info.name} sees {self._beside} channels beside the latent's {self.latent_channels}.",
@@ -125,10 +97,6 @@ class UnetModel(Loaded):
                 return_dict=False,
             )[0]
         return to_denoised(self._levels.prediction, x, output.to(device=x.device, dtype=torch.float32), levels)
-
-    def upcast(self) -> UnetModel:
-        """The same model in float32, read from its files again: it shares nothing with this one."""
-        return self._load(replace(self.placement, dtype=torch.float32, vae_dtype=torch.float32))
 
     def _told(self, batch: Batch) -> dict[str, Tensor] | None:
         """What the UNet is told besides time and text, by diffusers' names."""

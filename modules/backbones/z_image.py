@@ -13,12 +13,10 @@ import torch
 from diffusers import ZImageTransformer2DModel
 from torch import Tensor
 
-from modules.backbones.encoders.qwen import QwenEncoder
 from modules.backbones.loading import Assembly
-from modules.backbones.transformer import Built, FlowTransformer, Seen
+from modules.backbones.qwen_texts import ReadByQwen
+from modules.backbones.transformer import Seen
 from modules.core.checkpoint import ModelInfo, Separate
-from modules.core.generation import Emphasis
-from modules.core.operations import Text
 from modules.diffusion.backbone import Placement, backbone
 from modules.families.layouts.parts import TEXT
 from modules.families.z_image import z_image as family
@@ -27,22 +25,10 @@ from modules.prompting.qwen import Z_IMAGE
 SCALING, SHIFT = 0.3611, 0.1159  # of the VAE, which is Flux's
 
 
-class ZImage(FlowTransformer):
+class ZImage(ReadByQwen):
     """A loaded Z-Image checkpoint: the engine's `Backbone`."""
 
     scheduler = MappingProxyType({"shift": 3.0})
-
-    def __init__(self, built: Built, *, text: QwenEncoder) -> None:
-        super().__init__(built, (text.module,))
-        self._text = text
-
-    def tokens(self, text: str, emphasis: Emphasis = "Original") -> tuple[tuple[str, ...], ...]:
-        """Qwen's tokens of a prompt, in one tuple."""
-        return (self._text.tokens(text, emphasis),)
-
-    def _read(self, text: str, clip_skip: int, emphasis: Emphasis) -> Text:
-        read = self._text.encode(text, emphasis)
-        return Text(read.hidden, joins="pad", notice=read.notice)
 
     def _predict(self, seen: Seen) -> Tensor:
         """The network counts time from noise to picture, and predicts x0 - n; it takes texts of any lengths."""
@@ -61,9 +47,9 @@ def z_image(info: ModelInfo, separate: Separate[ModelInfo], placement: Placement
     assembly = Assembly(family, info, separate, placement)
     transformer = assembly.denoiser(ZImageTransformer2DModel, _build)
     text = assembly.qwen(TEXT, kind="qwen3", template=Z_IMAGE)
-    assembly.check_width(TEXT, text.width, transformer.config.cap_feat_dim)
+    assembly.check_width({TEXT: text.width}, transformer.config.cap_feat_dim)
     vae = assembly.autoencoder(scaling=SCALING, shift=SHIFT)
-    return ZImage(Built.of(assembly, transformer, vae, z_image.load), text=text)
+    return ZImage(assembly.built(transformer, vae, z_image.load), text=text)
 
 
 def _build(config: Mapping[str, Any]) -> ZImageTransformer2DModel:

@@ -11,6 +11,15 @@ from modules.core.errors import CheckpointError, NotAMatch, RequestError, Unsupp
 
 Detect = Callable[[Header], ModelInfo]
 
+# How kinds of parts are called: the `variant` of their descriptions, see `Part`
+KINDS: Mapping[str, str] = {
+    "clip_l": "CLIP-L", "clip_g": "CLIP-G", "clip_h": "OpenCLIP-H", "t5": "T5", "umt5": "UMT5",
+    "qwen2_5_vl": "Qwen2.5-VL", "qwen3": "Qwen3", "qwen3_vl": "Qwen3-VL", "gemma2": "Gemma 2", "gemma3": "Gemma 3",
+    "llama": "Llama", "mistral": "Mistral",
+    "kl4": "4 latent channels", "kl16": "16 latent channels", "kl32": "32 latent channels",
+    "qwen": "Qwen-Image's layout", "dc_ae": "DC-AE",
+}  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
@@ -19,13 +28,24 @@ class Part:
     name: the component, as diffusers names it ("text_encoder_2", "vae"). kind: which files fit: the `variant` of their
     description: of text encoders "clip_l", "clip_g", "clip_h", "t5", "qwen2_5_vl", "qwen3" ..., of VAEs "kl4" (4 latent
     channels: SD1, SD2, SDXL), "kl16" (SD3, Flux, Z-Image, Chroma), "qwen" ... usual: a file name to mention. optional:
-    the model works without.
+    the model works without. without: variants of its family that have no such part.
     """
 
     name: str
     kind: str
     usual: str
     optional: bool = False
+    without: tuple[str, ...] = ()
+
+    @property
+    def kind_label(self) -> str:
+        """Its kind, in words: "CLIP-L"."""
+        return KINDS.get(self.kind, self.kind)
+
+    @property
+    def label(self) -> str:
+        """What it is, in words: "CLIP-L text encoder"."""
+        return "VAE" if self.name == "vae" else f"{self.kind_label} text encoder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +84,10 @@ class Family:
     predictions: tuple[str, ...] = ()
     variants: tuple[str, ...] = ("",)
     reads: Reads = Reads()
+
+    def needs(self, variant: str) -> tuple[Part, ...]:
+        """The parts that a model of that variant consists of besides its denoiser."""
+        return tuple(part for part in self.parts if variant not in part.without)
 
 
 def family(

@@ -222,28 +222,11 @@ class EngineOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceStatus:
-    """One device of several, as `EngineStatus` tells of the only one."""
-
-    state: Literal["starting", "idle", "busy", "gone"]
-    device: str
-    device_name: str = ""
-    dtype: str = ""
-    memory_used: int = 0
-    memory_total: int = 0
-    loaded: tuple[str, ...] = ()
-    restarts: int = 0
-    memory_mode: str = ""
-    memory_needed: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineStatus:
-    """What an engine tells of itself. memory in bytes; loaded: checkpoint names, most recently used first.
+    """What an engine tells of its device. memory in bytes; loaded: checkpoint names, most recently used first.
 
     state: "starting", "idle", "busy" or "gone". device as torch names it, device_name as people know it. memory_mode:
     a `MemoryMode`, of the model in place, "" where none is; memory_needed: bytes that its present work needs at once,
     by the estimate.
-    devices: each one's own status where there are several; the rest then speaks of all of them together.
     """
 
     state: Literal["starting", "idle", "busy", "gone"] = "starting"
@@ -256,6 +239,15 @@ class EngineStatus:
     restarts: int = 0
     memory_mode: str = ""
     memory_needed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineStatus(DeviceStatus):
+    """What an engine tells of itself.
+
+    devices: each one's own status where there are several; the rest then speaks of all of them together.
+    """
+
     options: EngineOptions = field(default_factory=EngineOptions)
     devices: tuple[DeviceStatus, ...] = ()
 

@@ -14,7 +14,8 @@ from modules.core.operations import Decode, Encode, Exclusive, Predict
 from modules.diffusion.preview import as_pixels
 from modules.engine.batcher import Trajectory, Turn, text_length
 from modules.engine.costs import PassCosts
-from modules.engine.forward import Forward, give_back, shortage, size_of
+from modules.engine.forward import Forward, shortage, size_of
+from modules.engine.memory import empty_cache
 from modules.engine.outbox import Outbox
 from modules.engine.picture import NotFinite
 from modules.engine.resident import Resident
@@ -122,7 +123,7 @@ class Desk:
         else:
             trajectory.advance(answer, self._clock())
             return
-        give_back(backbone.placement.text_device)
+        empty_cache(backbone.placement.text_device)
         if isinstance(error, OutOfMemory) and self._relieve():
             self._encode(trajectory, operation)
             return
@@ -134,7 +135,7 @@ class Desk:
         outcome = self._decoded(trajectory.owner, operation, tiled=tiled)
         # Taking turns costs less than tiles would show; bringing layer after layer at every step costs more
         while isinstance(outcome, OutOfMemory):
-            give_back(device)  # only here has the failed attempt let go of its tensors
+            empty_cache(device)  # only here has the failed attempt let go of its tensors
             if not self._relieve("low" if tiled else "medium"):
                 if tiled:
                     break
@@ -146,7 +147,7 @@ class Desk:
             self._learn(operation, outcome)
             trajectory.advance(outcome, self._clock())
             return
-        give_back(device)
+        empty_cache(device)
         trajectory.throw(outcome, self._clock())
 
     def _decoded(self, task: Task, operation: Decode, *, tiled: bool = False) -> Tensor | Exception:
@@ -178,7 +179,7 @@ class Desk:
         if isinstance(outcome, Tensor):
             trajectory.advance(outcome, self._clock())
             return
-        give_back(backbone.placement.unet_device)
+        empty_cache(backbone.placement.unet_device)
         if isinstance(outcome, OutOfMemory) and self._relieve():
             self._make(trajectory, operation)
             return

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -40,12 +39,13 @@ from modules.core.sampling import Sampler, Schedule
 from modules.engine.batcher import Batcher, Trajectory, Turn, group_of
 from modules.engine.costs import PassCosts
 from modules.engine.desk import Desk, tasks_of
-from modules.engine.forward import Forward, give_back, shortage
-from modules.engine.memory import is_lost
+from modules.engine.forward import Forward, shortage
+from modules.engine.memory import empty_cache, is_lost
 from modules.engine.outbox import Outbox
 from modules.engine.picture import Finished, Stopped
 from modules.engine.placement import use
 from modules.engine.resident import Arrival, Manager, Resident
+from modules.engine.seats import SEATS, Seats
 from modules.engine.sidework import Latest, Line
 from modules.engine.survey import Survey
 from modules.engine.task import Task, chosen_sampler, failed
@@ -53,7 +53,6 @@ from modules.engine.watch import PictureWatch, Studio
 
 logger = logging.getLogger(__name__)
 
-SEATS = 8  # jobs that make pictures at once; each further one waits until one of these has finished a batch
 CLOSE_SECONDS = 1.0  # how long `close` waits for each of the threads beside: they may be encoding a large picture
 
 
@@ -101,9 +100,7 @@ class Engine:
             costs=self._costs, clock=clock, listen=self._between,
         )  # fmt: skip
         self._survey = Survey(options, clock)
-        self._tasks: dict[str, Task] = {}
-        self._waiting: deque[Task] = deque()
-        self._seated: list[Task] = []
+        self._seats = Seats()
 
     # -- from any thread
 
@@ -169,7 +166,8 @@ class Engine:
     def tick(self) -> bool:
         """Take commands and answer one group of operations. False where nothing is left to do."""
         self._listen()
-        self._seat()
+        while (task := self._seats.take()) is not None:
+            self._start_batch(task)
         turn = self._batcher.next()
         if turn is None:
             self._rest()
@@ -228,11 +226,10 @@ class Engine:
         task = Task(
             job=job, plan=plan, model=model, sampler=sampler, schedule=schedule, submitted=submitted, guide=guide
         )
-        self._tasks[job] = task
-        self._waiting.append(task)
+        self._seats.add(task)
 
     def _interrupt(self, job: str) -> None:
-        task = self._tasks.get(job)
+        task = self._seats.get(job)
         if task is None:
             return
         task.interrupted = True
@@ -241,7 +238,7 @@ class Engine:
         self._stop(task, keep=self._options.keep_partial)
 
     def _skip(self, job: str) -> None:
-        task = self._tasks.get(job)
+        task = self._seats.get(job)
         if task is not None:
             self._stop(task, keep=False)
 
@@ -275,12 +272,6 @@ class Engine:
         self._desk.texts.keep(())
 
     # -- jobs
-
-    def _seat(self) -> None:
-        while self._waiting and len(self._seated) < SEATS:
-            task = self._waiting.popleft()
-            self._seated.append(task)
-            self._start_batch(task)
 
     def _start_batch(self, task: Task) -> None:
         now = self._clock()
@@ -329,19 +320,12 @@ class Engine:
         elif task.exhausted:
             self._desk.stopwatch.settle()
             self._line.put(partial(self._complete, task.job, task.submitted, task.model_seconds))
-        elif self._waiting:
-            # Whoever waits has waited for a whole batch: the places go round
-            self._seated.remove(task)
-            self._waiting.append(task)
-            return
         else:
-            self._start_batch(task)
+            if not self._seats.goes_round(task):
+                self._start_batch(task)
             return
         task.failure = None  # its traceback holds the picture's tensors
-        del self._tasks[task.job]
-        for line in (self._seated, self._waiting):
-            if task in line:
-                line.remove(task)
+        self._seats.leave(task)
 
     def _complete(self, job: str, submitted: float, model_seconds: float) -> None:
         self._outbox.send(Completed(job=job, seconds=self._clock() - submitted, model_seconds=model_seconds))
@@ -372,7 +356,7 @@ class Engine:
             failure = None
         if failure is not None:
             self._resident.leave()
-            give_back(self._resident.manager.placement.device)  # only here has the attempt let go of its tensors
+            empty_cache(self._resident.manager.placement.device)  # only here has the attempt let go of its tensors
             for trajectory in members:
                 trajectory.throw(failure, self._clock())
             return False
@@ -402,7 +386,7 @@ class Engine:
     def _shut(self) -> None:
         if not self._ending.acquire(blocking=False):
             return
-        for task in self._tasks.values():
+        for task in self._seats:
             for watch in task.live.values():
                 watch.ended()
         self._line.settle(CLOSE_SECONDS)
@@ -410,9 +394,7 @@ class Engine:
         self._latest.close(CLOSE_SECONDS)
         self._line.close(CLOSE_SECONDS)
         self._survey.gone()
-        self._tasks.clear()
-        self._waiting.clear()
-        self._seated.clear()
+        self._seats.clear()
 
     def _fail_all(self, message: str) -> None:
         self._closing = True

@@ -13,7 +13,7 @@ from torch.nn import functional
 from modules.core.errors import OutOfMemory
 from modules.core.operations import Predict, Row, Text
 from modules.diffusion.backbone import Backbone, Batch
-from modules.engine.memory import is_short
+from modules.engine.memory import empty_cache, is_short
 from modules.engine.threads import threads_for
 
 MAX_REPEAT = 4  # a text is repeated at most so often to reach a common length; beyond, a pass of its own is cheaper
@@ -76,7 +76,7 @@ class Forward:
             outcome = _attempted(backbone, chosen)
             if isinstance(outcome, OutOfMemory):
                 # Only here has the failed attempt let go of its tensors
-                give_back(chosen[0].row.x.device)
+                empty_cache(chosen[0].row.x.device)
                 # The rows of a strict picture stay together for as long as anything else can be done
                 if (self._strict or count == 1) and self.relieve():
                     self._fitting.clear()
@@ -199,13 +199,3 @@ def shortage(error: Exception, what: str) -> Exception:
         f"The device has too little free memory for {what}.",
         hint="Make a smaller picture, close other programs that use the device, or start with --medvram or --lowvram.",
     )
-
-
-def give_back(device: torch.device) -> None:
-    """Return cached memory to the device, for others and for larger blocks."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()
-    elif device.type == "xpu":
-        torch.xpu.empty_cache()

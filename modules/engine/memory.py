@@ -54,6 +54,16 @@ def is_lost(error: BaseException) -> bool:
 _SHORT = ("out of memory", "_alloc_failed", "can't allocate memory", "not enough memory", "failed to allocate")
 
 
+def empty_cache(device: torch.device) -> None:
+    """Return what torch keeps of the device's memory to its driver, for others and for larger blocks."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+    elif device.type == "xpu":
+        torch.xpu.empty_cache()
+
+
 def give_back(device: torch.device) -> None:
     """Return freed memory to the system and the device's pool to the driver.
 
@@ -63,12 +73,7 @@ def give_back(device: torch.device) -> None:
     """
     if device.type != "cpu":
         gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "xpu":
-        torch.xpu.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()
+    empty_cache(device)
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none and needs none
         if trim is not None:

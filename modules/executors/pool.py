@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -205,16 +205,14 @@ def together(statuses: Sequence[EngineStatus]) -> EngineStatus:
         memory_mode=max((each.memory_mode for each in statuses), key=("", "normal", "medium", "low").index),
         memory_needed=sum(status.memory_needed for status in statuses),
         options=first.options,
-        devices=tuple(
-            DeviceStatus(
-                state=status.state, device=status.device or status.options.device, device_name=status.device_name,
-                dtype=status.dtype, memory_used=status.memory_used, memory_total=status.memory_total,
-                loaded=status.loaded, restarts=status.restarts, memory_mode=status.memory_mode,
-                memory_needed=status.memory_needed,
-            )
-            for status in statuses
-        ),
-    )  # fmt: skip
+        devices=tuple(_alone(status) for status in statuses),
+    )
+
+
+def _alone(status: EngineStatus) -> DeviceStatus:
+    """One device as it stands beside others; until its engine knows how torch names it, as the options do."""
+    own = {each.name: getattr(status, each.name) for each in fields(DeviceStatus)}
+    return DeviceStatus(**{**own, "device": status.device or status.options.device})
 
 
 def _named(names: Sequence[str]) -> str:

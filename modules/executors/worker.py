@@ -27,38 +27,15 @@ from modules.executors.environment import worker_environment
 from modules.executors.frames import FrameError, read_frame, write_frame
 from modules.executors.ledger import Entry, Ledger
 from modules.executors.log_file import WorkerLog
+from modules.executors.patience import Patience, Pulse
 
 MODULE = "modules.executors.worker_main"
 ROOT = Path(__file__).resolve().parents[2]  # what the worker imports `modules` from
 MOST_TRIES = 2  # workers that may die with a job in their queue before the job is held to be the reason
-LOADING = 6  # times the patience: several gigabytes from a slow disk
 
 log = logging.getLogger(__name__)
 State = Literal["starting", "idle", "busy", "gone"]
 GiveAway = Callable[[str, GenerationPlan], bool]  # job, plan -> whether another executor has taken it
-
-
-@dataclass(frozen=True, kw_only=True)
-class Patience:
-    """When to give up. Seconds.
-
-    first_wait: before the second start, doubled for each further one up to longest_wait. most_deaths: in a row,
-    without a job finished or `steady` seconds of life between them. close: how long a worker may take to end.
-    unanswered: how long an interrupt may go without an answer while no job tells of anything. silent: how long a
-    worker that has jobs may send nothing at all, though it sends its state every few seconds.
-    """
-
-    first_wait: float = 0.25
-    longest_wait: float = 8.0
-    most_deaths: int = 5
-    steady: float = 60.0
-    close: float = 5.0
-    unanswered: float = 120.0  # one pass of a large picture on a slow CPU takes most of a minute
-    silent: float = 120.0
-
-    def wait(self, deaths: int) -> float:
-        """Seconds before the start that follows the `deaths`-th death in a row."""
-        return min(self.first_wait * 2 ** max(deaths - 1, 0), self.longest_wait) if deaths else 0.0
 
 
 @dataclass
@@ -67,17 +44,13 @@ class _Run:
 
     process: subprocess.Popen[bytes]
     began: float
+    pulse: Pulse
     outgoing: SimpleQueue[dict[str, Any] | None] = field(default_factory=SimpleQueue)
     fatal: tuple[str, str, str] | None = None
     finished: bool = False  # a job ended in it as it should
     ready: bool = False  # its engine is made
     over: threading.Event = field(default_factory=threading.Event)
     hung: bool = False  # ended because it did not answer
-    # Seconds, counted in the watch's own ticks: while the machine sleeps nobody falls silent
-    silent: float = 0.0  # since its last frame
-    eventless: float = 0.0  # since its last event while it has jobs
-    loading: bool = False  # its last event was that a checkpoint is on its way
-    longest: float = 0.0  # the longest time without an event that an event ended
 
 
 class WorkerExecutor:
@@ -242,7 +215,7 @@ class WorkerExecutor:
         except OSError as error:
             self._log.note(f"The worker process cannot be started: {error}")
             return None
-        run = _Run(process, monotonic())
+        run = _Run(process, monotonic(), Pulse(self._patience))
         run.outgoing.put(
             {"kind": "start", "engine": self._dotted, "options": options_json(self._options), "prewarm": prewarm}
         )
@@ -300,12 +273,11 @@ class WorkerExecutor:
 
     def _receive(self, run: _Run, header: dict[str, Any], payload: bytes, on_event: OnEvent) -> None:
         kind = header.pop("kind")
-        run.silent = 0.0
+        run.pulse.frame()
         if kind == "event":
-            run.longest, run.eventless = max(run.longest, run.eventless), 0.0
             event = parse_event(header, payload)
+            run.pulse.told(event)
             run.finished = run.finished or isinstance(event, events.Completed | events.Interrupted)
-            run.loading = isinstance(event, events.ModelLoading)
             self._tell(on_event, event)
         elif kind == "fatal":
             run.fatal = (header["code"], header["message"], header["hint"])
@@ -315,27 +287,15 @@ class WorkerExecutor:
 
     def _watch(self, run: _Run) -> None:
         """End a worker that hangs; whoever reads its frames then settles its jobs and starts the next one."""
-        patience = self._patience
-        tick = min(0.5, patience.unanswered / 4)
-        while not run.over.wait(tick):
+        while not run.over.wait(self._patience.tick):
             entries = [entry for entry in self._ledger.entries() if entry.handed]
             if not entries or not run.ready:
-                run.silent = run.eventless = 0.0
-                continue
-            run.silent += tick
-            run.eventless += tick
-            # One step of a large picture may take a minute here: what it has come back from before is no hanging
-            enough = max(patience.unanswered * (LOADING if run.loading else 1), 3 * run.longest)
-            waited = max((monotonic() - entry.asked for entry in entries if entry.interrupted), default=0.0)
-            if min(waited, run.eventless) > enough:
-                self._log.note(f"An interrupt was not answered in {enough:.0f} seconds: the worker is ended.")
-            elif run.silent > patience.silent:
-                self._log.note(f"The worker sent nothing for {run.silent:.0f} seconds: it is ended.")
-            else:
-                continue
-            run.hung = True
-            run.process.kill()
-            return
+                run.pulse.rest()
+            elif why := run.pulse.hangs(entries):
+                self._log.note(why)
+                run.hung = True
+                run.process.kill()
+                return
 
     def _bury(self, run: _Run | None, on_event: OnEvent, *, given_up: bool) -> None:
         """Settle the jobs of a worker that ended by itself."""

@@ -23,7 +23,7 @@ _REFINER_CONTEXT = 1280
 _CHANNELS = {9: "inpaint", 8: "pix2pix"}
 _V_WORDS = ("v-?pred", "v-?prediction")
 PARTS = (
-    Part(name=TEXT, kind="clip_l", usual="clip_l.safetensors"),
+    Part(name=TEXT, kind="clip_l", usual="clip_l.safetensors", without=("refiner",)),
     Part(name=TEXT_2, kind="clip_g", usual="clip_g.safetensors"),
     Part(name=VAE, kind="kl4", usual="sdxl_vae.safetensors"),
 )

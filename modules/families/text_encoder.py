@@ -6,8 +6,8 @@ from modules.core.checkpoint import Header, ModelInfo
 from modules.core.errors import CheckpointError, CorruptCheckpoint, NotAMatch
 from modules.core.family import family, foreign
 from modules.families.layouts.denoisers import denoiser_kind
-from modules.families.layouts.describe import missing_of
-from modules.families.layouts.parts import TEXT, main_dtype, text_parts
+from modules.families.layouts.describe import described_alone, missing_of
+from modules.families.layouts.parts import TEXT, text_parts
 
 LABEL = "Text encoder"
 # Kinds that a family uses -> as they are called
@@ -58,20 +58,5 @@ def _describe(header: Header) -> ModelInfo:
     if network.kind not in _USED:
         known = _OTHERS.get(network.kind, network.kind)
         problem = f"{name} is {known}, which no model that is loaded here from single files uses."
-    return ModelInfo(
-        name=header.stem,
-        path=str(header.path),
-        family="text_encoder",
-        label=f"{LABEL} ({_USED.get(network.kind) or network.kind})",
-        supported=not problem,
-        problem=problem,
-        variant=network.kind,
-        dtype=main_dtype(header),
-        quantisation=parts.quantisation,
-        layout=parts.layout,
-        components=(TEXT,),
-        size=header.size,
-        mtime_ns=header.mtime_ns,
-        config={TEXT: dict(network.config)},
-        metadata=header.metadata,
-    )
+    label = f"{LABEL} ({_USED.get(network.kind) or network.kind})"
+    return described_alone(header, parts, TEXT, label=label, problem=problem)

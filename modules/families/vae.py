@@ -5,8 +5,8 @@ from __future__ import annotations
 from modules.core.checkpoint import Header, ModelInfo
 from modules.core.errors import CheckpointError, CorruptCheckpoint, NotAMatch
 from modules.core.family import family, foreign
-from modules.families.layouts.describe import missing_of
-from modules.families.layouts.parts import VAE, main_dtype, vae_parts
+from modules.families.layouts.describe import described_alone, missing_of
+from modules.families.layouts.parts import VAE, vae_parts
 from modules.families.layouts.prefixes import harmless
 
 LABEL = "VAE"
@@ -81,20 +81,5 @@ def _describe(header: Header) -> ModelInfo:
         channels = network.config["latent_channels"]
         whose = ", as Flux.2 has; no model that is loaded here from single files uses it" if channels == 32 else ""
         problem = f"{name} is a VAE of {channels} latent channels{whose or ', which no model known here uses'}."
-    return ModelInfo(
-        name=header.stem,
-        path=str(header.path),
-        family="vae",
-        label=f"{LABEL} ({_USED[network.kind]})" if network.kind in _USED else LABEL,
-        supported=not problem,
-        problem=problem,
-        variant=network.kind,
-        dtype=main_dtype(header),
-        quantisation=parts.quantisation,
-        layout=parts.layout,
-        components=(VAE,),
-        size=header.size,
-        mtime_ns=header.mtime_ns,
-        config={VAE: dict(network.config)},
-        metadata=header.metadata,
-    )
+    label = f"{LABEL} ({_USED[network.kind]})" if network.kind in _USED else LABEL
+    return described_alone(header, parts, VAE, label=label, problem=problem)

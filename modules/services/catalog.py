@@ -32,6 +32,7 @@ from modules.services.model_notes import NOTHING, ModelNotes, Note, Notes, Taken
 from modules.services.readers import Identify, Readers, installed_readers
 from modules.services.state import StateDatabase
 from modules.services.storage import FoundFile
+from modules.services.subscribers import Subscribers
 
 _VAE_BESIDE = re.compile(r"\.vae\.\w+$", re.IGNORECASE)  # AUTOMATIC1111: model.vae.safetensors beside model.safetensors
 _LEAST_SECONDS = 1.0  # between two looks into the folders
@@ -89,7 +90,7 @@ class Catalog:
         self._listing: _Listing | None = None
         self._due = 0.0
         self._hashes = 0  # that came to be known
-        self._subscribers: list[Callable[[], None]] = []
+        self._subscribers: Subscribers[[]] = Subscribers()
         self._hasher = Hasher(self._hashed)
         self._closing = threading.Event()
         self._reading: threading.Thread | None = None
@@ -163,7 +164,7 @@ class Catalog:
     def _remember(self, info: ModelInfo, note: Note) -> ModelInfo:
         self._notes.put(info.path, info.size, note)
         self.refresh()
-        self._tell()
+        self._subscribers.tell()
         return next((each for each in self.checkpoints() if each.path == info.path), info)
 
     def hash_of(self, info: ModelInfo) -> str | None:
@@ -187,15 +188,7 @@ class Catalog:
 
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback()` when files come, change or go, or a hash is known. Returns how to end that."""
-        with self._lock:
-            self._subscribers.append(callback)
-
-        def end() -> None:
-            with self._lock:
-                if callback in self._subscribers:
-                    self._subscribers.remove(callback)
-
-        return end
+        return self._subscribers.add(callback)
 
     def close(self) -> None:
         """End the threads."""
@@ -238,7 +231,7 @@ class Catalog:
             for info in (*listing.checkpoints, *listing.vaes, *listing.text_encoders):
                 if _hashable(info) and info.sha256 is None:
                     self._hasher.request(HashJob(listing.keys[info.path], Path(info.path), info.size, info.mtime_ns))
-        self._tell()
+        self._subscribers.tell()
 
     def _read_the_rest(self) -> None:
         while True:
@@ -248,12 +241,6 @@ class Catalog:
                     return
                 self._look(_FIRST_SECONDS)
             time.sleep(0.01)  # a lock is not handed over by itself: whoever waits for it comes first now
-
-    def _tell(self) -> None:
-        with self._lock:
-            subscribers = tuple(self._subscribers)
-        for subscriber in subscribers:
-            subscriber()
 
     def _read(self, until: float | None) -> _Listing:
         found = list(model_files(self._checkpoint_folders))
@@ -330,7 +317,7 @@ class Catalog:
         self._cache.put_hash(job.key, job.size, job.mtime_ns, sha256)
         self._hashes += 1
         self._due = 0.0
-        self._tell()
+        self._subscribers.tell()
 
     def _find(self, text: str, what: str, part: Callable[[_Listing], tuple[ModelInfo, ...]]) -> ModelInfo:
         wanted = text.strip()

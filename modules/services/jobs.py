@@ -13,18 +13,20 @@ import sqlite3
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
 from modules.core import job as events
 from modules.core.errors import InferenzError, RequestError, StorageError
 from modules.core.generation import GenerationPlan
 from modules.core.job import EngineStatus, Event, Executor
+from modules.services.glimpses import Glimpses
 from modules.services.progress import Progress
 from modules.services.queue import FairQueue, JobStore, StoredJob
 from modules.services.resolve import Resolver
+from modules.services.saving import Pictures, Saving
 from modules.services.views import ErrorView, JobState, JobView, TraceFrameView, view_json
 from modules.services.watch import Subscription
 
@@ -32,42 +34,8 @@ WINDOW = 8  # jobs in the executor at once: enough to fill its batches, few enou
 MOST_OWNERS = 64  # an owner with nothing in the executor may exceed the window up to here
 MOST_WAITING = 1000  # jobs of one owner
 KEPT_VIEWS = 200  # ended jobs in memory
-KEPT_INSPECTIONS = 20  # pictures whose starting noise and filmstrip are kept
 
 log = logging.getLogger(__name__)
-
-
-class Record(Protocol):
-    """What is asked of a picture's record."""
-
-    @property
-    def id(self) -> int: ...
-    @property
-    def index(self) -> int: ...
-
-
-class Pictures(Protocol):
-    """What is asked of the history. Called from one thread at a time."""
-
-    def save(
-        self,
-        png: bytes,
-        plan: GenerationPlan,
-        index: int,
-        job: str,
-        *,
-        model_hash: str | None,
-        facts: Any,
-    ) -> Record: ...
-
-    def of_job(self, job: str) -> Sequence[Record]:
-        """The records of a job's pictures."""
-
-
-@dataclass
-class _Inspection:
-    noise: bytes | None = None
-    trace: tuple[TraceFrameView, ...] | None = None
 
 
 @dataclass
@@ -84,9 +52,8 @@ class _Live:
 class Jobs:
     """The queue and its jobs. Every method may be called from any thread; only `retry_saves` and `close` wait.
 
-    describe: what `pictures.save` is told of a picture beside its plan. model_hash: SHA-256 of a plan's checkpoint, if
-    it is known by now. on_busy(True) is called when the executor is given a job, on_busy(False) when it has none left.
-    window: jobs in the executor at once. clock: seconds since 1970.
+    describe, model_hash: see `Saving`. on_busy(True) is called when the executor is given a job, on_busy(False) when it
+    has none left. window: jobs in the executor at once. clock: seconds since 1970.
     """
 
     def __init__(
@@ -104,10 +71,8 @@ class Jobs:
     ) -> None:
         self._executor = executor
         self._resolver = resolver
-        self._pictures = pictures
+        self._saving = Saving(pictures=pictures, describe=describe, model_hash=model_hash)
         self._store = store
-        self._describe = describe
-        self._model_hash = model_hash
         self._on_busy = on_busy
         self._busy = False
         self._window = window
@@ -115,8 +80,7 @@ class Jobs:
         self._lock = threading.RLock()
         self._jobs: OrderedDict[str, _Live] = OrderedDict()
         self._queue = FairQueue()
-        self._previews: dict[tuple[str, int], bytes] = {}
-        self._inspections: OrderedDict[tuple[str, int], _Inspection] = OrderedDict()
+        self._glimpses = Glimpses()
         self._subscriptions: set[Subscription] = set()
         self._saver = ThreadPoolExecutor(1, thread_name_prefix="save-pictures")
         self._closing = False
@@ -136,7 +100,7 @@ class Jobs:
         if stored.plan is None:
             self._give_up(stored.id)
             return
-        saved = {record.index: record.id for record in self._pictures.of_job(stored.id)}
+        saved = self._saving.saved(stored.id)
         progress = Progress(job=stored.id, owner=stored.owner, plan=stored.plan, created=stored.created, saved=saved)
         with self._lock:
             self._jobs[stored.id] = _Live(progress)
@@ -276,17 +240,15 @@ class Jobs:
 
     def preview(self, job: str, index: int) -> bytes | None:
         """The latest preview of a picture as JPEG; None before the first and once the job is over."""
-        return self._previews.get((job, index))
+        return self._glimpses.preview(job, index)
 
     def noise(self, job: str, index: int) -> bytes | None:
         """The starting noise as JPEG, of the last pictures begun."""
-        inspection = self._inspections.get((job, index))
-        return inspection.noise if inspection else None
+        return self._glimpses.noise(job, index)
 
     def trace(self, job: str, index: int) -> tuple[TraceFrameView, ...] | None:
         """The filmstrip of a finished picture, of the last pictures begun."""
-        inspection = self._inspections.get((job, index))
-        return inspection.trace if inspection else None
+        return self._glimpses.trace(job, index)
 
     def view_json(self, view: JobView, *, brief: bool = False) -> dict[str, Any]:
         """See `services.views.view_json`."""
@@ -358,7 +320,7 @@ class Jobs:
                 live.running = False
                 self._tell_busy()
                 self._count_ahead()
-            self._keep(live.progress, event)
+            self._glimpses.keep(event, live.progress.todo)
             live.progress.apply(event, self._clock())
             self._publish(live.progress)
             if self._closing and over:
@@ -371,23 +333,6 @@ class Jobs:
         if over:
             self._saver.submit(self._guarded, self._finish, event.job, event)
             self._dispatch()
-
-    def _keep(self, progress: Progress, event: Event) -> None:
-        """Put aside what is too large for snapshots."""
-        match event:
-            case events.Started():
-                key = (event.job, progress.todo[event.index])
-                self._inspections[key] = _Inspection(noise=event.payload or None)
-                while len(self._inspections) > KEPT_INSPECTIONS:
-                    self._inspections.popitem(last=False)
-            case events.Preview():
-                self._previews[event.job, progress.todo[event.index]] = event.payload
-            case events.Trace():
-                inspection = self._inspections.get((event.job, progress.todo[event.index]))
-                if inspection is not None:
-                    inspection.trace = _frames(event)
-            case _:
-                pass
 
     # -- saving, in a thread of its own ----------------------------------------------------------------------------
 
@@ -416,23 +361,9 @@ class Jobs:
     def _write(self, live: _Live, event: events.ImageReady) -> None:
         progress = live.progress
         index = progress.todo[event.index]
-        plan = progress.plan
-        sha256 = self._model_hash(plan)
-        if sha256 and not plan.checkpoint.sha256:  # it was computed while the picture was made
-            plan = replace(plan, checkpoint=replace(plan.checkpoint, sha256=sha256))
-        try:
-            record = self._pictures.save(
-                event.payload,
-                plan,
-                index,
-                progress.job,
-                model_hash=plan.checkpoint.short_hash,
-                facts=self._describe(plan, event),
-            )
-        except (OSError, sqlite3.Error) as error:
-            raise StorageError(f"The picture could not be written: {error}.", hint="Is the disk full?") from error
+        record = self._saving.save(progress.plan, index, event)
         with self._lock:
-            progress.saved(index, record.id)
+            progress.saved(index, record)
             self._publish(progress)
 
     def _finish(self, job: str, event: Event) -> None:
@@ -471,8 +402,7 @@ class Jobs:
             self._tell_busy()
             live.progress.end(state, self._clock(), error)
             view = live.progress.view()
-            for image in view.images:
-                self._previews.pop((job, image.index), None)
+            self._glimpses.over(job, len(view.images))
             self._forget_old()
         try:
             self._store.end(view)
@@ -517,12 +447,3 @@ def _storage_view(live: _Live) -> ErrorView | None:
     count = len(live.unsaved)
     waiting = f"{count} finished picture{'' if count == 1 else 's'} wait in memory: make room and save again."
     return ErrorView(code=error.code, message=error.message, hint=f"{error.hint} {waiting}".strip())
-
-
-def _frames(event: events.Trace) -> tuple[TraceFrameView, ...]:
-    frames, start = [], 0
-    for frame in event.frames:
-        jpeg = event.payload[start : start + frame.jpeg_bytes]
-        start += frame.jpeg_bytes
-        frames.append(TraceFrameView(step=frame.step, sigma=frame.sigma, seconds=frame.seconds, jpeg=jpeg))
-    return tuple(frames)

@@ -9,20 +9,13 @@ from typing import Any, Protocol
 
 from modules.core.checkpoint import MODEL_INDEXES, ModelInfo, Separate
 from modules.core.errors import RequestError, UnsupportedCheckpoint
-from modules.core.family import Part
+from modules.core.family import KINDS, Part
 
 AUTOMATIC, NONE = "automatic", "none"
 TEXT, VAE = "text_encoder", "vae"  # request fields, and how the parts' names begin
 CLIP_TOKENS = 77
 # Hidden width and layers of the text encoders that come in one size only
 CLIP_SIZES: Mapping[str, tuple[int, int]] = {"clip_l": (768, 12), "clip_g": (1280, 32)}
-KINDS: Mapping[str, str] = {
-    "clip_l": "CLIP-L", "clip_g": "CLIP-G", "clip_h": "OpenCLIP-H", "t5": "T5", "umt5": "UMT5",
-    "qwen2_5_vl": "Qwen2.5-VL", "qwen3": "Qwen3", "qwen3_vl": "Qwen3-VL", "gemma2": "Gemma 2", "gemma3": "Gemma 3",
-    "llama": "Llama", "mistral": "Mistral",
-    "kl4": "4 latent channels", "kl16": "16 latent channels", "kl32": "32 latent channels",
-    "qwen": "Qwen-Image's layout", "dc_ae": "DC-AE",
-}  # fmt: skip
 
 # VAEs of SD1 and SDXL, and of SD3 and Flux, have the same shapes and other latents: their names are all that tells
 _FLUX_LIKE = frozenset({"flux", "chroma", "z_image"})
@@ -65,12 +58,6 @@ class Place:
     def field(self) -> str:
         """The request's field that chooses for it."""
         return VAE if self.part.name == VAE else TEXT
-
-    @property
-    def label(self) -> str:
-        """What it is, in words: "CLIP-L text encoder"."""
-        kind = KINDS.get(self.part.kind, self.part.kind)
-        return "VAE" if self.field == VAE else f"{kind} text encoder"
 
 
 def places(info: ModelInfo, files: Files) -> tuple[Place, ...]:
@@ -135,7 +122,9 @@ def _placed(info: ModelInfo, names: Iterable[str], found: Sequence[Place], files
         if place is None:
             other = chosen[fitting[0].part.name]
             raise RequestError(
-                TEXT, f"{other.name} and {file.name} are both a {fitting[0].label}", accepted="one file of each kind"
+                TEXT,
+                f"{other.name} and {file.name} are both a {fitting[0].part.label}",
+                accepted="one file of each kind",
             )
         chosen[place.part.name] = file
     return chosen
@@ -162,14 +151,14 @@ def _misfit(info: ModelInfo, file: ModelInfo, wanted: Sequence[Place]) -> Reques
         problem = f"{file.name} has a width of {width}, and {info.name} needs {needs}"
     else:
         kind = KINDS.get(file.variant, file.variant or file.label)
-        kinds = " and ".join(KINDS.get(place.part.kind, place.part.kind) for place in wanted)
+        kinds = " and ".join(place.part.kind_label for place in wanted)
         problem = f"{file.name} is {kind}, and {info.name} needs {kinds}"
     return RequestError(wanted[0].field, problem, accepted=" and ".join(_would_fit(info, place) for place in wanted))
 
 
 def _missing(info: ModelInfo, missing: Sequence[Place], *, refused: bool) -> RequestError:
     """The error for parts that there is no file for. refused: the person wants none."""
-    names = " and no ".join(place.label for place in missing)
+    names = " and no ".join(place.part.label for place in missing)
     nothing = "" if refused else ", and there is no file that fits"
     accepted = " and ".join(_would_fit(info, place) for place in missing)
     return RequestError(missing[0].field, f"{info.name} has no {names} of its own{nothing}", accepted=accepted)
@@ -179,10 +168,9 @@ def _would_fit(info: ModelInfo, place: Place) -> str:
     if place.field == VAE:
         return f"a VAE file in models/VAE, such as {place.part.usual}"
     width = _wanted_width(info, place.part)
-    kind = KINDS.get(place.part.kind, place.part.kind)
     if width is not None and width != CLIP_SIZES.get(place.part.kind, (width, 0))[0]:
         return f"a CLIP text encoder file of width {width} in models/text_encoder"
-    return f"a {kind} file in models/text_encoder, such as {place.part.usual}"
+    return f"a {place.part.kind_label} file in models/text_encoder, such as {place.part.usual}"
 
 
 def _place(info: ModelInfo, part: Part, files: Files) -> Place:

@@ -21,9 +21,6 @@ Identify = Callable[[Header], ModelInfo]
 
 log = logging.getLogger(__name__)
 
-# Family and variant -> parts that this variant does without
-_WITHOUT: Mapping[tuple[str, str], tuple[str, ...]] = {("sdxl", "refiner"): ("text_encoder",)}
-
 
 @dataclass(frozen=True)
 class Readers:
@@ -68,8 +65,7 @@ class Readers:
     def needs(self, info: ModelInfo) -> tuple[Part, ...]:
         """What a checkpoint consists of beside its denoiser."""
         kind = self.families.get(info.family)
-        without = _WITHOUT.get((info.family, info.variant), ())
-        return tuple(part for part in kind.parts if part.name not in without) if kind else ()
+        return kind.needs(info.variant) if kind else ()
 
     def reads(self, info: ModelInfo) -> tuple[str, int]:
         """By whose tokens a prompt is counted, and how many are read at once."""

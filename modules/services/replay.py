@@ -19,8 +19,8 @@ from modules.imaging.compare import Difference, difference, picture_size
 from modules.imaging.formats import KINDS, SaveFormat, recompressed
 from modules.imaging.pictures import picture_facts
 from modules.services.inspection import Inspection, Inspector, own_chunk
-from modules.services.jobs import Pictures, Record
 from modules.services.provenance import CHUNK
+from modules.services.saving import Pictures, Record
 from modules.services.views import JobView
 
 # What another order of sums gives: of 255, measured between pictures made alone, side by side and by other processors

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from modules.core.errors import RequestError
 from modules.services.setting_specs import SPECS, SettingSpec, Value
 from modules.services.state import StateDatabase
+from modules.services.subscribers import Subscribers
 
 __all__ = ["SPECS", "SettingSpec", "Settings", "Value", "checked"]
 
@@ -27,7 +28,7 @@ class Settings:
         self._state = state
         self._specs = {spec.name: spec for spec in specs}
         self._lock = threading.RLock()
-        self._subscribers: list[OnChange] = []
+        self._subscribers: Subscribers[[str, Any]] = Subscribers()
         self._values: dict[str, Value] = {}
         self._load()
 
@@ -66,10 +67,8 @@ class Settings:
                     if value != self._specs[name].default:
                         connection.execute("INSERT INTO settings VALUES (?, ?)", (name, json.dumps(value)))
             self._values.update(accepted)
-            subscribers = tuple(self._subscribers)
         for name, value in changed.items():
-            for subscriber in subscribers:
-                subscriber(name, value)
+            self._subscribers.tell(name, value)
         return accepted
 
     def reset(self, name: str) -> Any:
@@ -82,15 +81,7 @@ class Settings:
 
     def subscribe(self, callback: OnChange) -> Callable[[], None]:
         """Call `callback(name, value)` after each change, in the thread that made it. Returns how to end that."""
-        with self._lock:
-            self._subscribers.append(callback)
-
-        def end() -> None:
-            with self._lock:
-                if callback in self._subscribers:
-                    self._subscribers.remove(callback)
-
-        return end
+        return self._subscribers.add(callback)
 
     def _load(self) -> None:
         for row in self._state.rows("SELECT name, value FROM settings"):

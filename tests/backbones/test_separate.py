@@ -121,7 +121,9 @@ def test_a_text_encoder_of_ones_own_can_be_replaced(folder: Path, tmp_path: Path
     assert torch.equal(mixed, encoded(load_sd1(read(other, as_checkpoint), None, FP32), ["a"])[0])
 
 
-@pytest.mark.parametrize(("name", "says"), [("no-text", "no text encoder of its own"), ("no-vae", "no VAE of its own")])
+@pytest.mark.parametrize(
+    ("name", "says"), [("no-text", "no CLIP-L text encoder of its own"), ("no-vae", "no VAE of its own")]
+)
 def test_a_missing_part_is_named(name: str, says: str, folder: Path) -> None:
     with pytest.raises(UnsupportedCheckpoint, match=f"{name} has {says}"):
         load_sd1(read(folder / f"{name}.safetensors", as_checkpoint), None, FP32)

@@ -102,13 +102,20 @@ def test_parts_of_sdxl_from_files_of_their_own(tmp_path: Path) -> None:
     assert model._autoencoder._scaling == 0.13025
     for left_out, says in (
         ("vae", "bare has no VAE of its own"),
-        ("text_encoder_2", "bare has no second text encoder of its own"),
+        ("text_encoder_2", "bare has no CLIP-G text encoder of its own"),
     ):
         fewer = {name: part for name, part in parts.items() if name != left_out}
         with pytest.raises(UnsupportedCheckpoint, match=says):
             sdxl.load(described(bare), Separate(**fewer), FP32)
     with pytest.raises(UnsupportedCheckpoint, match="clip_l gives texts a width of 32 where bare needs 40"):
         sdxl.load(described(bare), Separate(**{**parts, "text_encoder_2": parts["text_encoder"]}), FP32)
+    other = replace(parts["text_encoder_2"], name="other")
+    with pytest.raises(UnsupportedCheckpoint, match="other and clip_g give texts a width of 48 where bare needs 40"):
+        sdxl.load(described(bare), Separate(**{**parts, "text_encoder": other}), FP32)
+    for name, kind, needed in (("text_encoder", "t5", "a CLIP-L text encoder"), ("vae", "kl16", "a VAE")):
+        foreign = replace(parts[name], name="foreign", variant=kind)
+        with pytest.raises(UnsupportedCheckpoint, match=f"foreign does not fit bare, which needs {needed}"):
+            sdxl.load(described(bare), Separate(**{**parts, name: foreign}), FP32)
 
 
 def copied(whole: Path, path: Path, prefix: str, component: str = "text_encoder") -> Path:

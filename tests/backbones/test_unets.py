@@ -12,8 +12,9 @@ from torch import Tensor
 
 from modules.backbones.autoencoder import Autoencoder
 from modules.backbones.encoders.clip import CLIP_G, CLIP_L, SD1, SD2, ClipEncoder, clip_tokenizer
+from modules.backbones.loaded import Built
 from modules.backbones.sdxl import Sdxl
-from modules.backbones.unet import Built, UnetModel
+from modules.backbones.unet import UnetModel
 from modules.core.checkpoint import Separate
 from modules.core.errors import RequestError
 from modules.engine.forward import joined
@@ -34,11 +35,11 @@ def build(kind: Kind, parts: Mapping[str, Any]) -> UnetModel:
     readers = tuple(ClipEncoder(each, clip_tokenizer(layer.padding), FP32, layer=layer) for each, layer in read)
     vae = parts["vae"]
     built = Built(
-        info=info(kind, parts), separate=Separate(), placement=FP32, unet=parts["unet"], readers=readers,
+        info=info(kind, parts), separate=Separate(), placement=FP32, denoiser=parts["unet"],
         autoencoder=Autoencoder(vae, FP32, scaling=vae.config.scaling_factor, load=lambda _: vae),
         load=lambda _: build(kind, parts),
     )  # fmt: skip
-    return Sdxl(built) if kind.family == "sdxl" else UnetModel(built)
+    return Sdxl(built, readers) if kind.family == "sdxl" else UnetModel(built, readers)
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.name)

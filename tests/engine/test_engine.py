@@ -239,9 +239,9 @@ def test_nothing_of_a_job_is_kept_after_its_end() -> None:
     refs: list[weakref.ref[Any]] = []
     b.engine.submit("j", plan(seeds=(1, 2), batch_size=2))
     b.engine.tick()
-    refs += [weakref.ref(task) for task in engine._tasks.values()]
-    refs += [weakref.ref(t) for task in engine._tasks.values() for t in task.live]
-    refs += [weakref.ref(w) for task in engine._tasks.values() for w in task.live.values()]
+    refs += [weakref.ref(task) for task in engine._seats]
+    refs += [weakref.ref(t) for task in engine._seats for t in task.live]
+    refs += [weakref.ref(w) for task in engine._seats for w in task.live.values()]
     b.run()
     gc.collect()
     assert len(refs) == 5

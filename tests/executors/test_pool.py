@@ -12,8 +12,9 @@ import pytest
 from modules.core import job as events
 from modules.core.generation import FileRef, GenerationPlan
 from modules.core.job import EngineOptions, EngineStatus
+from modules.executors.patience import Patience
 from modules.executors.pool import PoolExecutor, together, worker_pool
-from modules.executors.worker import GiveAway, Patience, WorkerExecutor
+from modules.executors.worker import GiveAway, WorkerExecutor
 from tests.executors.conftest import Heard
 from tests.fakes.plans import plan
 

@@ -13,7 +13,8 @@ import pytest
 
 from modules.core import job as events
 from modules.core.job import EngineOptions
-from modules.executors.worker import ROOT, Patience, WorkerExecutor
+from modules.executors.patience import Patience
+from modules.executors.worker import ROOT, WorkerExecutor
 from tests.executors.conftest import Fussy, Heard
 from tests.fakes.engines import LARGE
 from tests.fakes.plans import plan

@@ -5,14 +5,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
 from modules.core import job as events
 from modules.core.errors import InferenzError, RequestError
-from modules.services.jobs import KEPT_INSPECTIONS, Jobs
+from modules.services.glimpses import KEPT_INSPECTIONS
+from modules.services.jobs import Jobs
 from modules.services.queue import JobStore, MemoryStore, SqliteStore
 from modules.services.state import StateDatabase
 from modules.services.views import JobView
@@ -289,13 +289,6 @@ def test_only_the_last_pictures_keep_noise_and_filmstrip(bench: Bench) -> None:
     assert bench.jobs.noise(job, 1) == b"noise"
     assert bench.jobs.trace(job, 1) is None
     assert bench.jobs.trace("unknown", 0) is None
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[StateDatabase]:
-    state = StateDatabase(tmp_path / "state.sqlite3")
-    yield state
-    state.close()
 
 
 def test_the_queue_outlives_the_process(state: StateDatabase) -> None:

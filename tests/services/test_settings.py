@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from modules.core.errors import RequestError
 from modules.services.settings import SPECS, Settings, checked
 from modules.services.state import StateDatabase
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[StateDatabase]:
-    database = StateDatabase(tmp_path / "state.sqlite3")
-    yield database
-    database.close()
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)

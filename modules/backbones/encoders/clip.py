@@ -120,7 +120,7 @@ class ClipEncoder:
 
 
 def load_clip(
-    info: ModelInfo,
+    described: ModelInfo | Header,
     names: Names,
     config: Mapping[str, Any],
     placement: Placement,
@@ -129,29 +129,26 @@ def load_clip(
     component: str = "text_encoder",
     tokenizer: Chunker | None = None,
     arena: Arena | None = None,
-    header: Header | None = None,
 ) -> ClipEncoder:
-    """The CLIP text encoder in file `info`; not yet put to use. Raises CheckpointError.
+    """The CLIP text encoder in file `described`; not yet put to use. Raises CheckpointError.
 
     names: parameter -> tensor; with one for `text_projection.weight` it is an encoder with a projection. config: of
     transformers' CLIPTextConfig. tokenizer: that of the folder (by `component`) or the bundled one where none is given.
-    header: the file's, where it was read already.
     """
     projected = PROJECTION in names
     model = CLIPTextModelWithProjection if projected else CLIPTextModel
     module = load_module(
         model,
         lambda given: model(CLIPTextConfig(**given)),
-        info,
+        described,
         names=names,
         config=config,
         placement=placement,
         dtype=text_dtype(placement),
         arena=arena,
-        header=header,
     )
     if tokenizer is None:
-        folder = folder_of(Path(info.path), component)
+        folder = folder_of(Path(described.path), component)
         own = folder and ClipTokenizer.from_folder(folder, padding=layer.padding)
         tokenizer = own or clip_tokenizer(layer.padding)
     return ClipEncoder(module, tokenizer, placement, layer=layer)

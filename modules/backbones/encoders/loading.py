@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from modules.backbones.packed.stored import StoredEmbedding, stored
 from modules.backbones.packed.values import Packed
 from modules.backbones.placing import home, text_dtype
-from modules.backbones.weights import fill, map_tensors, read_described, skeleton
+from modules.backbones.weights import fill, map_tensors, skeleton
 from modules.core.checkpoint import Header, ModelInfo, Names, Source
 from modules.diffusion.arena import Arena
 from modules.diffusion.backbone import Placement
@@ -31,7 +32,7 @@ def wide_text_dtype(placement: Placement) -> torch.dtype:
 def load_module(
     kind: type[Module],
     build: Callable[[Mapping[str, Any]], Module],
-    info: ModelInfo,
+    described: ModelInfo | Header,
     *,
     names: Names,
     config: Mapping[str, Any],
@@ -39,18 +40,16 @@ def load_module(
     dtype: torch.dtype,
     as_stored: bool = False,
     arena: Arena | None = None,
-    header: Header | None = None,
 ) -> Module:
-    """A text encoder's module with the weights of file `info`, where `placement` keeps them; not yet put to use.
+    """A text encoder's module with the weights of file `described`, where `placement` keeps them; not yet put to use.
 
     names: its parameters, with or without a leading `text_model.`, -> the file's tensors. as_stored: weights that are
     kept on the CPU stay in the file's dtype, mapped, whatever is computed in, where `placement.storage` is "file".
-    arena: memory for what is converted. header: the file's, where it was read already. Raises CheckpointError.
+    arena: memory for what is converted. Raises CheckpointError.
     """
     module = skeleton(kind, config, build)
-    header = header or read_described(info)
     where, here = home(placement.text_device, placement), _as_here(module, names)
-    tensors = map_tensors(header, names.values())
+    tensors = map_tensors(described, names.values())
     tables: dict[str, Tensor] = {}
     if as_stored and where.type == "cpu" and placement.storage == "file":
         tables = {layer: table for layer, table in _tables(module, tensors, here) if table.dtype != dtype}
@@ -63,7 +62,7 @@ def load_module(
         names=here,
         device=where,
         dtype=dtype,
-        source=header.path.name,
+        source=Path(described.path).name,
         storage=placement.storage,
         arena=arena,
     )

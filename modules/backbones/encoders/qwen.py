@@ -17,7 +17,7 @@ from transformers import Qwen2Config, Qwen2Model, Qwen3Config, Qwen3Model
 
 from modules.backbones.encoders.encoded import EncodedText
 from modules.backbones.encoders.loading import load_module, wide_text_dtype
-from modules.core.checkpoint import ModelInfo, Names
+from modules.core.checkpoint import Header, ModelInfo, Names
 from modules.core.generation import Emphasis
 from modules.diffusion.arena import Arena
 from modules.diffusion.backbone import Placement
@@ -90,7 +90,7 @@ class QwenEncoder:
 
 
 def load_qwen(
-    info: ModelInfo,
+    described: ModelInfo | Header,
     names: Names,
     config: Mapping[str, Any],
     placement: Placement,
@@ -101,7 +101,7 @@ def load_qwen(
     tokenizer: Reader | None = None,
     arena: Arena | None = None,
 ) -> QwenEncoder:
-    """The language model in file `info`; not yet put to use. Raises CheckpointError.
+    """The language model in file `described`; not yet put to use. Raises CheckpointError.
 
     names: parameters of transformers' Qwen2Model or Qwen3Model ("layers.0.self_attn.q_proj.weight") -> tensors. config:
     of their configuration classes, or a Qwen2.5-VL folder's, whose language part is taken. See `load_clip`.
@@ -112,7 +112,7 @@ def load_qwen(
     module = load_module(
         model,
         build,
-        info,
+        described,
         names=names,
         config=_language(config),
         placement=placement,
@@ -121,7 +121,7 @@ def load_qwen(
         arena=arena,
     )
     if tokenizer is None:
-        folder = folder_of(Path(info.path), component)
+        folder = folder_of(Path(described.path), component)
         tokenizer = QwenTokenizer.from_folder(folder, _special(kind)) if folder else qwen_tokenizer(kind)
     return QwenEncoder(module, tokenizer, placement, template=template, layer=-1 if kind == "qwen2_5_vl" else -2)
 

@@ -13,7 +13,7 @@ from transformers import T5Config, T5EncoderModel
 
 from modules.backbones.encoders.encoded import EncodedText
 from modules.backbones.encoders.loading import load_module, wide_text_dtype
-from modules.core.checkpoint import ModelInfo, Names
+from modules.core.checkpoint import Header, ModelInfo, Names
 from modules.core.generation import Emphasis
 from modules.diffusion.arena import Arena
 from modules.diffusion.backbone import Placement
@@ -87,7 +87,7 @@ class T5Encoder:
 
 
 def load_t5(
-    info: ModelInfo,
+    described: ModelInfo | Header,
     names: Names,
     config: Mapping[str, Any],
     placement: Placement,
@@ -99,13 +99,16 @@ def load_t5(
     tokenizer: Reader | None = None,
     arena: Arena | None = None,
 ) -> T5Encoder:
-    """The T5 encoder in file `info`; not yet put to use. Raises CheckpointError. See `T5Encoder` and `load_clip`."""
+    """The T5 encoder in file `described`; not yet put to use. See `T5Encoder` and `load_clip`.
+
+    Raises CheckpointError.
+    """
     given = next((names[name] for name in EMBEDDINGS if name in names), None)
     both = dict(names) if given is None else {**names, **dict.fromkeys(EMBEDDINGS, given)}
     module = load_module(
         T5EncoderModel,
         _build,
-        info,
+        described,
         names=both,
         config=config,
         placement=placement,
@@ -115,7 +118,7 @@ def load_t5(
     )
     module.encoder.set_input_embeddings(module.shared)  # else a table in another dtype would be there twice
     if tokenizer is None:
-        folder = folder_of(Path(info.path), component)
+        folder = folder_of(Path(described.path), component)
         tokenizer = T5Tokenizer.from_folder(folder) if folder else t5_tokenizer()
     return T5Encoder(module, tokenizer, placement, length=length, masked=masked, spare=spare)
 

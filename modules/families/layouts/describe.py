@@ -64,6 +64,31 @@ def described(
     )
 
 
+def described_alone(header: Header, parts: Parts, component: str, *, label: str, problem: str = "") -> ModelInfo:
+    """The description of a file as that of the one part that is taken from it, a text encoder or a VAE.
+
+    problem: why it is not supported. Its variant is its kind, and its family is called as the component.
+    """
+    network = parts.networks[component]
+    return ModelInfo(
+        name=header.stem,
+        path=str(header.path),
+        family=component,
+        label=label,
+        supported=not problem,
+        problem=problem,
+        variant=network.kind,
+        dtype=main_dtype(header),
+        quantisation=parts.quantisation,
+        layout=parts.layout,
+        components=(component,),
+        size=header.size,
+        mtime_ns=header.mtime_ns,
+        config={component: dict(network.config)},
+        metadata=header.metadata,
+    )
+
+
 def _variation(parts: Parts, label: str) -> str:
     """Why a model with tensors that its class does not have is not supported; "" where there are none."""
     for component, network in parts.networks.items():

@@ -2,6 +2,7 @@
 
 import { active, api, boot, bus, ended, jobs, newestFirst, number, receive, t, url } from "./live.js";
 import { button, h, icon, iconButton, mount } from "./dom.js";
+import { copied } from "./copying.js";
 import { current as form, field, fill, generate, reuse } from "./form.js";
 import { complain } from "./toast.js";
 import { openViewer } from "./viewer.js";
@@ -279,7 +280,7 @@ function detailsOf(found, job) {
     h("div", { class: "actions" },
       button(t("action.reuse"), "undo-2", () => reuse(found), { id: "action-reuse", title: t("action.reuse.title") }),
       sendMenu(found),
-      button(t("action.copy"), "copy", (event) => copied(event.currentTarget, found.infotext)),
+      button(t("action.copy"), "copy", (event) => copied(event.currentTarget, found.infotext, parts.details)),
       h("span", { class: "spring" }),
       heart(found),
       h("a", { class: "tool square", href: url(`pictures/${found.id}?download=1`), download: "", "aria-label": t("action.download"), title: t("action.download") }, icon("download"))),
@@ -308,18 +309,6 @@ export async function toggleFavourite(id) {
   records.set(id, { ...found, favourite });
   bus.dispatchEvent(new CustomEvent("favourite", { detail: { id, favourite } }));
   for (const element of document.querySelectorAll(`.heart[data-picture="${id}"]`)) element.setAttribute("aria-pressed", String(favourite));
-}
-
-async function copied(element, text) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch { // no clipboard outside a secure context: select the text, so that the person can copy it
-    const details = parts.details.querySelector(".parameters");
-    details.open = true;
-    getSelection().selectAllChildren(details.querySelector("pre"));
-  }
-  element.querySelector("span").textContent = t("action.copied");
-  setTimeout(() => { element.querySelector("span").textContent = t("action.copy"); }, 1500);
 }
 
 // --- life -------------------------------------------------------------------------------------------------------------

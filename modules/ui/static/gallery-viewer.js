@@ -3,6 +3,7 @@
 import { bus, number, t, url, boot } from "./live.js";
 import { button, h, icon, iconButton } from "./dom.js";
 import { destinations } from "./canvas.js";
+import { copied } from "./copying.js";
 import { reuse } from "./form.js";
 import * as store from "./gallery-store.js";
 import { extras } from "./pnginfo.js";
@@ -99,7 +100,7 @@ function facts(found) {
   const plan = found.plan ?? {};
   const pairs = [[t("size"), `${found.width} × ${found.height}`], [t("seed"), found.seed], [t("sampler"), plan.sampler_label || found.sampler], [t("schedule"), plan.schedule_label],
     [t("steps"), found.steps || null], [t("cfg_scale"), plan.cfg_scale ? number(plan.cfg_scale, plan.cfg_scale % 1 ? 1 : 0) : null], [t("clip_skip"), plan.clip_skip > 1 ? plan.clip_skip : null], [t("checkpoint"), found.checkpoint]];
-  const copy = button(t("action.copy"), "copy", () => copied(copy, found), { class: "tool lined" });
+  const copy = button(t("action.copy"), "copy", () => copied(copy, found.infotext, view.side), { class: "tool lined" });
   const text = h("details", { class: "parameters" }, h("summary", {}, icon("chevron-right"), t("parameters")), h("pre", { class: "infotext" }, found.infotext));
   return [
     h("p", { class: "light-when" }, when.format(new Date(found.created * 1000))),
@@ -134,19 +135,6 @@ function leave() {
   scrollTo({ top: 0 });
 }
 
-async function copied(element, found) {
-  try {
-    await navigator.clipboard.writeText(found.infotext);
-  } catch { // no clipboard outside a secure context: select the text, so that the person can copy it
-    const details = view.side.querySelector(".parameters");
-    details.open = true;
-    getSelection().selectAllChildren(details.querySelector("pre"));
-    return;
-  }
-  element.querySelector("span").textContent = t("action.copied");
-  setTimeout(() => { element.querySelector("span").textContent = t("action.copy"); }, 1500);
-}
-
 function go(by) {
   if (!state.items[view.at + by]) return;
   view.at += by;
@@ -163,7 +151,7 @@ function pressed(event) {
     Home: () => go(-view.at), End: () => go(state.items.length - 1 - view.at),
     Delete: () => !item().trashed && remove(), Backspace: () => !item().trashed && remove(),
     f: () => !item().trashed && view.actions.love([item().id], !item().favourite), z: () => view.zoom.toggle(), r: () => item().trashed && bringBack(),
-    c: () => copied(view.side.querySelector(".light-more .tool"), item()),
+    c: () => copied(view.side.querySelector(".light-more .tool"), item().infotext, view.side),
   }[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (!act) return;
   event.preventDefault();

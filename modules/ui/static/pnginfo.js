@@ -2,6 +2,7 @@
 
 import { api, number, t, url } from "./live.js";
 import { button, h, icon, mount } from "./dom.js";
+import { copied } from "./copying.js";
 import { take } from "./paste.js";
 import { replay } from "./replay.js";
 import { onVisible, showTab } from "./tabs.js";
@@ -97,7 +98,7 @@ function sized(picture) {
 function described(found) {
   const known = Boolean(found.program);
   const again = replay(() => (shown.file ? send("replay", shown.file).then((answer) => answer.json()) : api(`pictures/${shown.id}/replay`, {})), { class: "tool lined", id: "pnginfo-replay" });
-  const copy = button(t("action.copy"), "copy", () => copied(copy, found.text), { class: "tool lined" });
+  const copy = button(t("action.copy"), "copy", () => copied(copy, found.text, parts.side), { class: "tool lined" });
   return [
     h("p", { class: "pnginfo-program" }, h("strong", {}, known ? found.program : t("pnginfo.none")), h("span", {}, `${found.format}  ·  ${found.width} × ${found.height}`)),
     known ? null : h("p", { class: "pnginfo-note" }, icon("info"), h("span", {}, t("pnginfo.none.text"))),
@@ -133,18 +134,6 @@ function save(address, name) {
   document.body.append(link);
   link.click();
   link.remove();
-}
-
-async function copied(element, text) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch { // no clipboard outside a secure context: select the text, so that the person can copy it
-    const details = parts.side.querySelector(".parameters");
-    details.open = true;
-    return getSelection().selectAllChildren(details.querySelector("pre"));
-  }
-  element.querySelector("span").textContent = t("action.copied");
-  return setTimeout(() => { element.querySelector("span").textContent = t("action.copy"); }, 1500);
 }
 
 // What the gallery's viewer offers beside its own: id of the picture, leave(): closes the viewer.

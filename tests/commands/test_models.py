@@ -1,4 +1,4 @@
-"""`python webui.py models --take`: what is decided there is what every other start sees."""
+"""`python webui.py models`: the list, and `--take`, of which every other start sees what was decided."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from modules.commands import models
 from modules.commands.console import BAD_INPUT, FINE, Console
+from tests.commands.desk import Desk
 from tests.tiny import write_tiny_sd1
 
 
@@ -35,6 +36,14 @@ def run(folder: Path, *words: str) -> tuple[int, str, str]:
 
 def listed(folder: Path) -> Any:
     return json.loads(run(folder, "--json")[1])["checkpoints"][0]
+
+
+def test_models_are_listed(desk: Desk) -> None:
+    assert desk.main("models") == FINE
+    assert "Checkpoints: 1" in desk.lines
+    assert any("tiny.safetensors" in line and "Stable Diffusion 1" in line for line in desk.lines)
+    assert desk.main("models", "--json") == FINE
+    assert json.loads(desk.lines[-1])["checkpoints"][0]["name"] == "tiny"
 
 
 def test_what_is_taken_is_listed_so_until_it_is_taken_back(folder: Path) -> None:
