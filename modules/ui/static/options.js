@@ -21,7 +21,7 @@ function owners(values = current()) {
   const sampler = boot.samplers[values.sampler];
   const usual = facts(values.checkpoint).flow ? "simple" : sampler?.schedule;
   const schedule = values.schedule === "automatic" ? usual : values.schedule;
-  return { options: sampler?.options ?? {}, schedule_options: boot.schedules[schedule] ?? {} };
+  return { options: sampler?.options ?? {}, schedule_options: boot.schedules[schedule]?.options ?? {} };
 }
 
 // What a request gets: nothing that sampler and schedule do not have.
