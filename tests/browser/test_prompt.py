@@ -133,6 +133,9 @@ def test_styles_are_saved_chosen_sent_and_inserted(open_page: OpenPage, app: App
     page.wait_for_timeout(150)
     page.click("#styles-open")
     page.click("dialog >> text=New style from the prompt")
+    assert "{prompt} stands for what you typed" in page.inner_text(".style-form")
+    right = "(each) => each.getBoundingClientRect().right"
+    assert page.eval_on_selector(".style-form textarea", right) <= page.eval_on_selector(".style-form", right)
     page.fill("dialog input[name=name]", "Oil")
     page.fill("dialog textarea[name=negative_prompt]", "photo")
     page.click("dialog button[type=submit]")
