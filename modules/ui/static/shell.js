@@ -63,9 +63,11 @@ function count() {
 
 const gigabytes = (bytes) => `${number(bytes / 2 ** 30, 1)} GB`;
 
-function footer({ detail: { status } }) {
+let status = null; // the newest; it may have come before the footer's element did
+
+function footer() {
   const place = document.getElementById("inf-status");
-  if (!place) return;
+  if (!place || !status) return;
   const parts = [status.device_name || status.device, status.dtype];
   if (status.memory_total) parts.push(t("footer.memory", { used: gigabytes(status.memory_used), total: gigabytes(status.memory_total) }));
   if (status.memory_mode) parts.push(t(`footer.mode.${status.memory_mode}`));
@@ -106,7 +108,11 @@ export function start() {
   system.addEventListener("change", applyTheme);
   applyTheme();
   bus.addEventListener("job", count);
-  bus.addEventListener("engine", footer);
+  mount("#inf-status", footer);
+  bus.addEventListener("engine", ({ detail }) => {
+    status = detail.status;
+    footer();
+  });
   bus.addEventListener("connection", connection);
   speakAs();
   new MutationObserver(speakAs).observe(document.documentElement, { attributes: true, attributeFilter: ["lang"] });
