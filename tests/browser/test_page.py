@@ -168,6 +168,20 @@ def test_labels_are_whole_in_every_language(open_page: OpenPage) -> None:
         assert open_page(locale=locale).evaluate(clipped) == []
 
 
+def test_the_top_of_a_tablet_covers_nothing(open_page: OpenPage) -> None:
+    page = open_page(820, 1180, locale="de-DE")
+    clip_skip, theme = (page.locator(name).bounding_box() for name in ("#clip-skip", "#theme-toggle"))
+    assert clip_skip["x"] + clip_skip["width"] <= theme["x"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 820
+
+
+def test_the_footer_names_the_device_from_the_start(open_page: OpenPage) -> None:
+    page = open_page()
+    page.wait_for_function("document.getElementById('inf-status').textContent !== ''")
+    page.reload()
+    page.wait_for_function("document.getElementById('inf-status')?.textContent")
+
+
 def test_a_phone_scrolls_down_only(open_page: OpenPage) -> None:
     page = open_page(390, 844, is_mobile=True, has_touch=True, locale="de-DE")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
