@@ -108,7 +108,7 @@ function nothing() {
 const message = (name, title, text, action) =>
   h("div", { class: "message" }, icon(name), h("p", { class: "title" }, title), text ? h("p", {}, text) : null, action ? h("div", { class: "actions" }, action) : null);
 
-const size = (bytes) => (bytes >= 2 ** 30 ? `${number(bytes / 2 ** 30, 2)} GB` : bytes >= 2 ** 20 ? `${number(bytes / 2 ** 20)} MB` : `${number(Math.max(1, bytes / 1024))} kB`);
+const size = (bytes) => (bytes >= 2 ** 30 ? `${number(bytes / 2 ** 30, 2)} GB` : bytes >= 2 ** 20 ? `${number(bytes / 2 ** 20)} MB` : `${number(bytes && Math.max(1, bytes / 1024))} kB`);
 const PRECISION = { F64: "fp64", F32: "fp32", F16: "fp16", BF16: "bf16", F8_E4M3: "fp8", F8_E5M2: "fp8" };
 
 function row(model) {
