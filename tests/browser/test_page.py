@@ -107,6 +107,23 @@ def test_a_bad_value_is_told_at_its_field_and_by_the_server(open_page: OpenPage)
     assert page.input_value("#steps input[type=number]") == "999"
 
 
+def test_an_unanswered_request_is_no_news_once_the_server_is_back(open_page: OpenPage) -> None:
+    page = open_page()
+    _generate(page, "a blue thing before the server went").wait_until_done()
+    page.route("**/inferenz/jobs", lambda route: route.abort())
+    page.click("#generate")
+    page.wait_for_selector(".message.danger >> text=The server does not answer.")
+    told = """async (state) => {
+      const { bus } = await import("./inferenz/static/live.js");
+      bus.dispatchEvent(new CustomEvent("connection", { detail: { state } }));
+    }"""
+    page.evaluate(told, "lost")
+    assert page.locator(".message.danger").count() == 1
+    page.evaluate(told, "open")
+    page.wait_for_selector(DONE)
+    assert page.locator(".message.danger").count() == 0
+
+
 def test_what_is_typed_before_the_form_is_filled_stays(open_page: OpenPage) -> None:
     """As on a slow machine: the form's first values come after the first keys."""
     page = open_page()

@@ -14,6 +14,7 @@ export const destinations = []; // {label, icon, run(record)}: where a picture c
 let parts = null;
 let shown = ""; // what the stage shows now, so that the same picture is never loaded twice
 let problem = null;
+let away = false; // the server, as far as the connection knows
 
 export const shownJob = () => jobs.get(focus.job) ?? null;
 
@@ -344,6 +345,7 @@ export function start() {
     if (busy && focus.job !== detail.id) draw();
     else look(detail, null, true);
   });
+  bus.addEventListener("connection", returned);
   bus.addEventListener("refused", ({ detail }) => { problem = detail; shown = ""; draw(); });
   bus.addEventListener("reuse-seed", async ({ detail: field }) => {
     const found = await shownRecord();
@@ -352,6 +354,15 @@ export function start() {
     const varied = field === "variation_seed" && (found ?? job).plan?.variation_seeds?.[0]; // without one its seed, as in AUTOMATIC1111
     fill({ [field]: String(varied || (found ? found.seed : job.images[0].seed)) });
   });
+}
+
+// What could not be sent while the server was away is no news once it is back: what it does now is.
+function returned({ detail: { state } }) {
+  const back = away && state === "open";
+  away = state !== "open";
+  if (!back || problem?.code !== "unreachable") return;
+  problem = null;
+  draw();
 }
 
 export const current = () => active().find((job) => job.id === focus.job) ?? active()[0];
