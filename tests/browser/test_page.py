@@ -49,6 +49,34 @@ def test_interrupt_ends_the_job(open_page: OpenPage, executor: DrawingExecutor) 
     _settled(page)
 
 
+def test_what_waits_is_listed_and_taken_out(open_page: OpenPage, executor: DrawingExecutor) -> None:
+    page = open_page()
+    executor.hold_after = 2
+    try:
+        first = _generate(page, "a green thing that takes long")
+        first.wait_for_preview()
+        others = [_generate(page, f"waiting {name}") for name in ("one", "two", "three")]
+        page.wait_for_selector("#queue-chip >> text=4 in the queue")
+        page.click("#queue-chip")
+        page.wait_for_selector(".queue-row:nth-child(4)")
+        assert page.inner_text(f"[data-job='{others[1].id}'] .queue-prompt") == "waiting two"
+        with page.expect_response(lambda each: each.url.endswith(f"/jobs/{others[1].id}/interrupt")):
+            page.click(f"[data-job='{others[1].id}'] .tool")
+        with page.expect_response(lambda each: each.url.endswith(f"/jobs/{first.id}/interrupt")):  # the last to go
+            page.click("#interrupt-all")
+    finally:
+        executor.release()
+    page.wait_for_selector("dialog", state="detached")
+    page.wait_for_selector("#queue-chip", state="hidden")
+    _settled(page)
+    states = """async () => {
+      const { jobs } = await import("./inferenz/static/live.js");
+      return [...jobs.values()].map(({ id, state }) => [id, state]);
+    }"""
+    ended = dict(page.evaluate(states))
+    assert {ended[job.id] for job in (first, *others)} == {"interrupted"}
+
+
 def test_a_job_that_ends_without_a_picture_after_a_reload_is_interrupted(
     open_page: OpenPage, executor: DrawingExecutor
 ) -> None:

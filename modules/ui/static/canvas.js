@@ -184,7 +184,7 @@ function welcome() {
 }
 
 // --- everything below the stage ---------------------------------------------------------------------------------------
-function phase(job, image) {
+export function phase(job, image = chosen(job)) {
   if (job.state === "queued") return job.ahead ? t("state.ahead", { count: job.ahead }) : t("state.queued");
   if (job.state === "loading") return t("state.loading", { name: job.plan.checkpoint.name });
   if (job.state === "running") {
