@@ -8,7 +8,8 @@ const offered = new Set(); // Gradio's open list breaks when it gets shorter: wh
 function checkpoints() {
   for (const name of boot.checkpoints) offered.add(name);
   const gone = [...offered].filter((name) => !boot.checkpoints.includes(name));
-  return [...boot.checkpoints.map((name) => [name, name]), ...gone.map((name) => [`${name} (${t("checkpoint.gone")})`, name])];
+  const there = boot.checkpoints.map((name) => [name, name]);
+  return [...there, ...gone.map((name) => [`${name} (${t("checkpoint.gone")})`, name])];
 }
 
 // Samplers or schedules, those marked that do not go with the chosen model.
@@ -41,7 +42,8 @@ function select({ target }) {
 function leave(event) {
   if (!["Tab", "Shift"].includes(event.key) || !list(event.target)) return;
   event.stopPropagation();
-  document.getElementById(event.target.getAttribute("aria-controls"))?.setAttribute("tabindex", "-1"); // a list that scrolls is a stop of its own
+  // A list that scrolls would be a stop of its own
+  document.getElementById(event.target.getAttribute("aria-controls"))?.setAttribute("tabindex", "-1");
 }
 
 export function start() {

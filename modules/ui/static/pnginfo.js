@@ -68,8 +68,8 @@ function inspect(source) {
   else shown = source;
 }
 
-// What is dropped on the prompts fills the form, as in AUTOMATIC1111; anywhere else it is looked at. Left alone, the browser
-// would leave the page for the picture.
+// What is dropped on the prompts fills the form, as in AUTOMATIC1111; anywhere else it is looked at. Left alone, the
+// browser would leave the page for the picture.
 function droppedElsewhere(event) {
   if (event.defaultPrevented || !event.dataTransfer?.types.includes("Files")) return;
   event.preventDefault();

@@ -35,10 +35,13 @@ function draw() {
 
 export function open() {
   const list = h("ul", { class: "style-list" });
-  sheet = h("dialog", { class: "sheet wide", "aria-label": t("queue.title"), onclose: () => { sheet.remove(); sheet = null; }, onclick: (event) => event.target === sheet && sheet.close() },
+  const onclose = () => { sheet.remove(); sheet = null; };
+  const onclick = (event) => event.target === sheet && sheet.close();
+  sheet = h("dialog", { class: "sheet wide", "aria-label": t("queue.title"), onclose, onclick },
     h("div", { class: "sheet-head" }, h("h2", {}, t("queue.title")), iconButton(t("close"), "x", () => sheet.close())),
     list,
-    h("div", { class: "ask-actions" }, button(t("queue.all"), "square", () => interrupt(active()), { class: "tool final", id: "interrupt-all" })));
+    h("div", { class: "ask-actions" },
+      button(t("queue.all"), "square", () => interrupt(active()), { class: "tool final", id: "interrupt-all" })));
   sheet.list = list;
   document.body.append(sheet);
   sheet.showModal();

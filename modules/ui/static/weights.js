@@ -1,5 +1,5 @@
-// Ctrl + Up and Down in a prompt: the weight of the selection, of the brackets around the caret, or of its word. The keys do
-// what AUTOMATIC1111's do: (text:1.1) by tenths, <lora:name:0.8> by twentieths, ((text)) and [text] become (text:1.2).
+// Ctrl + Up and Down in a prompt: the weight of the selection, of the brackets around the caret, or of its word. The
+// keys do what AUTOMATIC1111's do: (text:1.1) by tenths, <lora:name:0.8> by twentieths, ((text)) becomes (text:1.2).
 
 const STEP = 0.1;
 const NETWORK_STEP = 0.05;
@@ -11,7 +11,8 @@ const EDGE = /[\s,:|\\()[\]{}<>]/; // of a word
 
 const escaped = (text, at) => /\\*$/.exec(text.slice(0, at))[0].length % 2 === 1;
 
-// The place of the nearest bracket `wanted` from `at` on in the direction `by`; -1 where there is none or one of `other` comes first.
+// The place of the nearest bracket `wanted` from `at` on in the direction `by`; -1 where there is none or one of
+// `other` comes first.
 function nearest(text, at, by, wanted, other) {
   for (let place = at; place >= 0 && place < text.length; place += by) {
     if (text[place] === other && !escaped(text, place)) return -1;
@@ -39,7 +40,8 @@ function word(text, caret) {
   return [start, end];
 }
 
-// What the caret stands for: text in round brackets without its weight, text in square ones unless they edit or alternate, a word.
+// What the caret stands for: text in round brackets without its weight, text in square ones unless they edit or
+// alternate, a word.
 function meant(text, caret) {
   const round = inside(text, caret, "(", ")");
   if (round) {
@@ -50,15 +52,17 @@ function meant(text, caret) {
   return square && !/[:|]/.test(text.slice(...square)) ? square : word(text, caret);
 }
 
-// The weight that text[start:end] has, and what is to be replaced with the new one: the text and the brackets around it.
+// The weight that text[start:end] has, and what the new one replaces: the text and the brackets around it.
 function weightOf(text, start, end) {
   const real = start > 0 && !escaped(text, start - 1);
   const ahead = real && text[start - 1] === "(" && WEIGHT_AHEAD.exec(text.slice(end));
   if (ahead) return { weight: Number(ahead[1]), from: start - 1, to: end + ahead[0].length };
   const [open, close] = [text[start - 1], text[end]];
   let depth = 0;
-  if (real && [["(", ")"], ["[", "]"]].some(([left, right]) => left === open && right === close)) {
-    while (text[start - depth - 1] === open && text[end + depth] === close && !escaped(text, start - depth - 1)) depth += 1;
+  if (real && [["(", ")"], ["[", "]"]].some(([first, second]) => first === open && second === close)) {
+    const left = (at) => text[start - at - 1] === open && !escaped(text, start - at - 1);
+    const pair = (at) => left(at) && text[end + at] === close;
+    while (pair(depth)) depth += 1;
   }
   const factor = open === "[" ? 1 / 1.1 : 1.1;
   return { weight: Math.round(factor ** depth / STEP) * STEP, from: start - depth, to: end + depth };
@@ -83,7 +87,8 @@ export function weigh(area, up) {
   const added = start === end && network(text, start);
   if (added) {
     const caret = start;
-    return put(area, ...added.place, `${added.name}:${shown(added.weight + up * NETWORK_STEP)}${added.rest}`, caret, caret);
+    const weight = shown(added.weight + up * NETWORK_STEP);
+    return put(area, ...added.place, `${added.name}:${weight}${added.rest}`, caret, caret);
   }
   if (start === end) [start, end] = meant(text, start);
   while (end > start && text[end - 1] === " ") end -= 1;
