@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -15,6 +16,7 @@ from difflib import get_close_matches
 from modules.app import program_version
 from modules.commands import convert, generate, models, rebuild, replay, serve, settings, strip
 from modules.commands.console import BAD_INPUT, STOPPED, Console
+from modules.commands.unknown_flags import needless, refusal
 from modules.core.errors import InferenzError
 
 
@@ -51,11 +53,13 @@ def main(argv: Sequence[str], console: Console | None = None) -> int:
         )
         return BAD_INPUT
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    reader = parser(name)
     try:
-        flags = parser(name).parse_args(argv[1:] if name else argv)
+        flags, left_over = reader.parse_known_args(argv[1:] if name else argv)
     except SystemExit as end:  # argparse has said why
         return int(end.code or 0)
     try:
+        _refuse_unknown(left_over, reader, name, console)
         return COMMANDS.get(name, SERVE).run(flags, console)
     except InferenzError as error:
         return console.complain(error)
@@ -64,6 +68,15 @@ def main(argv: Sequence[str], console: Console | None = None) -> int:
         return STOPPED
     except BrokenPipeError:  # `| head`: nobody reads the rest
         return STOPPED
+
+
+def _refuse_unknown(left_over: list[str], reader: argparse.ArgumentParser, name: str, console: Console) -> None:
+    """Raises RequestError for what no flag takes, except for what AUTOMATIC1111's users give its server."""
+    surplus, wrong = ([], left_over) if name else needless(left_over)
+    if wrong:
+        raise refusal(wrong[0], re.findall(r"--[\w-]+", reader.format_usage()), COMMANDS)
+    if surplus:
+        console.say(f"Left out, as there is no need of it here: {' '.join(surplus)}")
 
 
 def parser(name: str = "") -> argparse.ArgumentParser:

@@ -56,6 +56,8 @@ def install(web: FastAPI) -> None:
     async def invalid(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            return error_json("bad_request", "The body is not JSON.", hint=f"{first['ctx']['error']}.", status=422)
         name = ".".join(str(part) for part in first["loc"][1:]) or "body"
         return error_json("bad_request", f"{name}: {first['msg']}.", field=name, status=422)
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Body, Request, Response
 from modules.api.jobs import snapshot
 from modules.api.labels import Labels
 from modules.api.people import own_job, owner
-from modules.core.errors import MetadataError, RequestError, StorageError
+from modules.core.errors import MetadataError, StorageError
 from modules.imaging.encode import media_type
 from modules.imaging.pictures import picture_facts
 from modules.imaging.strip import shared_name, stripped
@@ -25,7 +25,6 @@ UPLOADS = ("inspect", "strip", "replay")  # routes below /inferenz whose body is
 UPLOAD_BYTES = 64 << 20
 MAX_PASTED = 4_000_000  # characters
 AT_ONCE = 2  # uploads that are taken apart at once: each is decoded whole
-_ACCEPTED = "the bytes of a PNG, JPEG, WebP or AVIF file as body"
 T = TypeVar("T")
 
 
@@ -87,10 +86,10 @@ def inspect_router(app: App, labels: Labels) -> APIRouter:
 
 
 async def _picture(request: Request) -> bytes:
-    """The body, which is a picture. Raises RequestError where it is none: no fault of the server's storage."""
+    """The body, which is a picture. Raises MetadataError where it is none: no fault of the server's storage."""
     data = await request.body()
     if not data:
-        raise RequestError("picture", "is empty", accepted=_ACCEPTED)
+        raise MetadataError("The file is empty.", hint="Accepted: PNG, JPEG, WebP and AVIF.")
     try:
         await asyncio.to_thread(picture_facts, data)
     except StorageError as error:

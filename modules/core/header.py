@@ -142,9 +142,17 @@ def _refuse_foreign(path: Path, start: bytes, length: int, size: int) -> None:
             hint=f'Convert it once with "python webui.py convert {path.name}" and use the .safetensors file.',
         )
     if len(start) < 8 or size == 0:
-        raise CorruptCheckpoint(f"{path.name} is empty or only {size} bytes long.", hint="Download it again.")
+        what = f"is only {size} bytes long" if size else "is empty"
+        raise CorruptCheckpoint(f"{path.name} {what}.", hint="Download it again.")
+    if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start):  # a header's length ends in zeros
+        raise NotAMatch(
+            f"{path.name} is not a safetensors file but text, perhaps a web page saved in its place.",
+            hint="Download it again; some sites send it only to those who are logged in.",
+        )
     if length > MAX_HEADER_BYTES or length < 2:
-        raise NotAMatch(f"{path.name} is not a safetensors file.", hint="Accepted: .safetensors checkpoints.")
+        raise NotAMatch(
+            f"{path.name} is not a safetensors file, whatever its name says.", hint="Download it again, or elsewhere."
+        )
 
 
 def _parse(path: Path, raw: bytes) -> tuple[dict[str, TensorInfo], dict[str, str]]:

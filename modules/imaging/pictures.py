@@ -78,7 +78,10 @@ def opened(source: Path | bytes) -> Iterator[Image.Image]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise StorageError(f"{name} has more than {MAX_PIXELS:,} pixels and is not opened.") from error
     except UnidentifiedImageError as error:
-        raise StorageError(f"{name} is not a picture.") from error
+        raise StorageError(
+            f"{name if isinstance(source, Path) else 'The file'} is not a picture that can be read.",
+            hint="Accepted: PNG, JPEG, WebP and AVIF.",
+        ) from error
     except StorageError:
         raise
     except Exception as error:  # Pillow's readers raise nearly everything on damage, struct.error and TypeError too

@@ -64,11 +64,18 @@ def boot_values(app: App, texts: Texts, *, login: bool, folder: str) -> Mapping[
         "fields": list(FIELDS),
         "values": form_values(app),
         "samplers": {
-            kind.name: {"evaluations": kind.evaluations, "schedule": kind.schedule, "options": _options(kind)}
+            kind.name: {
+                "label": kind.label,
+                "evaluations": kind.evaluations,
+                "schedule": kind.schedule,
+                "options": _options(kind),
+            }
             for kind in samplers.registry().values()
         },
         "guidance": described_guidance(texts),
-        "schedules": {kind.name: _options(kind) for kind in schedules.registry().values()},
+        "schedules": {
+            kind.name: {"label": kind.label, "options": _options(kind)} for kind in schedules.registry().values()
+        },
         "unfit": {  # for flow models
             "sampler": sorted(unfit(samplers.registry().values())),
             "schedule": sorted(unfit(schedules.registry().values())),

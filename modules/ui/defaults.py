@@ -106,11 +106,6 @@ def is_starter(info: ModelInfo) -> bool:
     return info.metadata.get("modelspec.title", "").startswith(STARTER_TITLE)
 
 
-def flow_model(app: App, name: str | None) -> bool:
-    """Whether the checkpoint of this name is a flow model."""
-    return any(info.name == name and info.prediction == "flow" for info in app.catalog.checkpoints())
-
-
 def model_facts(app: App, info: ModelInfo) -> dict[str, Any]:
     """What the form goes by when this checkpoint is chosen. wishes: the form's field -> value."""
     flows = info.prediction == "flow"
@@ -125,8 +120,6 @@ def checkpoint_choices(app: App) -> list[tuple[str, str]]:
     return [(info.name, info.name) for info in app.catalog.checkpoints() if info.supported]
 
 
-def sampling_choices(
-    kinds: Registry[Sampler] | Registry[Schedule], unfit: frozenset[str], mark: str
-) -> list[tuple[str, str]]:
-    """(shown, name) of samplers or schedules. mark: stands behind those that do not go with the chosen model."""
-    return [(f"{kind.label} ({mark})" if kind.name in unfit else kind.label, kind.name) for kind in kinds.values()]
+def sampling_choices(kinds: Registry[Sampler] | Registry[Schedule]) -> list[tuple[str, str]]:
+    """(shown, name) of samplers or schedules."""
+    return [(kind.label, kind.name) for kind in kinds.values()]

@@ -9,6 +9,7 @@ import gradio as gr
 
 from modules import __version__
 from modules.ui.assets import STYLES, static_version
+from modules.ui.choices import refreshed
 from modules.ui.defaults import checkpoint_choices, form_values
 from modules.ui.markup import block
 from modules.ui.shell import Shell, all_tabs
@@ -49,8 +50,7 @@ def _top(app: App, texts: Texts, page: gr.Blocks) -> Shell:
         text_encoder = gr.Textbox(
             values["text_encoder"], elem_id="text-encoder", elem_classes="bridge", label=texts("text_encoder")
         )
-    # gr.update and no new component: while a handler makes one, another language's page may be under construction.
-    checkpoint.focus(lambda: gr.update(choices=checkpoint_choices(app)), None, checkpoint, show_progress="hidden")
+    refreshed(checkpoint, "checkpoint")
     return Shell(
         app=app, texts=texts, page=page, checkpoint=checkpoint, vae=vae, text_encoder=text_encoder, clip_skip=clip_skip
     )

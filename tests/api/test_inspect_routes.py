@@ -80,8 +80,8 @@ PNG = make_png()
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "empty"),
-        (b"hello", "not a picture"),
+        (b"", "The file is empty."),
+        (b"hello", "The file is not a picture that can be read."),
         (bomb(), "30000 x 30000"),
         (PNG[:33] + chunk(b"tEXt", b"parameters\0" + b"x" * (50 << 20)) + PNG[33:], "16 MiB"),
         (PNG[:33] + chunk(b"zTXt", b"parameters\0\0" + zlib.compress(b"x" * (50 << 20))) + PNG[33:], "16 MiB"),

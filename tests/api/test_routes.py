@@ -44,6 +44,12 @@ def test_a_request_becomes_a_picture(client: TestClient) -> None:
     assert Image.open(BytesIO(client.get(f"/inferenz/thumbs/{picture}").content)).width <= 512
 
 
+def test_a_body_that_is_no_json_is_said_to_be_none(client: TestClient) -> None:
+    answer = client.post("/inferenz/jobs", content=b"{bad", headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert answer.json()["error"]["message"] == "The body is not JSON."
+
+
 def test_a_record_has_what_makes_the_picture_again(client: TestClient) -> None:
     picture = _made(client)["images"][0]["picture"]
     record = client.get(f"/inferenz/pictures/{picture}/record").json()

@@ -30,6 +30,7 @@ def test_options_are_typed_sent_and_reused(open_page: OpenPage, app: App) -> Non
     page.wait_for_selector("#options-fields", state="visible")
     choose(page, "sampler", "Euler a")
     choose(page, "schedule", "Karras")
+    assert "fresh noise" in page.get_attribute(".option:has([data-option=eta])", "title")
     assert names(page) == ["eta", "s_noise", "sigma_min", "sigma_max", "rho", "ensd"]
     page.fill("[data-option=eta]", "0.5")
     page.fill("[data-option=rho]", "5")

@@ -49,6 +49,34 @@ def test_interrupt_ends_the_job(open_page: OpenPage, executor: DrawingExecutor) 
     _settled(page)
 
 
+def test_what_waits_is_listed_and_taken_out(open_page: OpenPage, executor: DrawingExecutor) -> None:
+    page = open_page()
+    executor.hold_after = 2
+    try:
+        first = _generate(page, "a green thing that takes long")
+        first.wait_for_preview()
+        others = [_generate(page, f"waiting {name}") for name in ("one", "two", "three")]
+        page.wait_for_selector("#queue-chip >> text=4 in the queue")
+        page.click("#queue-chip")
+        page.wait_for_selector(".queue-row:nth-child(4)")
+        assert page.inner_text(f"[data-job='{others[1].id}'] .queue-prompt") == "waiting two"
+        with page.expect_response(lambda each: each.url.endswith(f"/jobs/{others[1].id}/interrupt")):
+            page.click(f"[data-job='{others[1].id}'] .tool")
+        with page.expect_response(lambda each: each.url.endswith(f"/jobs/{first.id}/interrupt")):  # the last to go
+            page.click("#interrupt-all")
+    finally:
+        executor.release()
+    page.wait_for_selector("dialog", state="detached")
+    page.wait_for_selector("#queue-chip", state="hidden")
+    _settled(page)
+    states = """async () => {
+      const { jobs } = await import("./inferenz/static/live.js");
+      return [...jobs.values()].map(({ id, state }) => [id, state]);
+    }"""
+    ended = dict(page.evaluate(states))
+    assert {ended[job.id] for job in (first, *others)} == {"interrupted"}
+
+
 def test_a_job_that_ends_without_a_picture_after_a_reload_is_interrupted(
     open_page: OpenPage, executor: DrawingExecutor
 ) -> None:
@@ -105,6 +133,23 @@ def test_a_bad_value_is_told_at_its_field_and_by_the_server(open_page: OpenPage)
     page.click("#generate")
     assert page.evaluate("document.activeElement.closest('.block').id") == "steps"
     assert page.input_value("#steps input[type=number]") == "999"
+
+
+def test_an_unanswered_request_is_no_news_once_the_server_is_back(open_page: OpenPage) -> None:
+    page = open_page()
+    _generate(page, "a blue thing before the server went").wait_until_done()
+    page.route("**/inferenz/jobs", lambda route: route.abort())
+    page.click("#generate")
+    page.wait_for_selector(".message.danger >> text=The server does not answer.")
+    told = """async (state) => {
+      const { bus } = await import("./inferenz/static/live.js");
+      bus.dispatchEvent(new CustomEvent("connection", { detail: { state } }));
+    }"""
+    page.evaluate(told, "lost")
+    assert page.locator(".message.danger").count() == 1
+    page.evaluate(told, "open")
+    page.wait_for_selector(DONE)
+    assert page.locator(".message.danger").count() == 0
 
 
 def test_what_is_typed_before_the_form_is_filled_stays(open_page: OpenPage) -> None:
@@ -166,6 +211,20 @@ def test_labels_are_whole_in_every_language(open_page: OpenPage) -> None:
       .filter(e => e.offsetParent && e.scrollWidth > e.clientWidth + 1).map(e => e.innerText)"""
     for locale in ("en-US", "de-DE", "it-IT"):
         assert open_page(locale=locale).evaluate(clipped) == []
+
+
+def test_the_top_of_a_tablet_covers_nothing(open_page: OpenPage) -> None:
+    page = open_page(820, 1180, locale="de-DE")
+    clip_skip, theme = (page.locator(name).bounding_box() for name in ("#clip-skip", "#theme-toggle"))
+    assert clip_skip["x"] + clip_skip["width"] <= theme["x"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 820
+
+
+def test_the_footer_names_the_device_from_the_start(open_page: OpenPage) -> None:
+    page = open_page()
+    page.wait_for_function("document.getElementById('inf-status').textContent !== ''")
+    page.reload()
+    page.wait_for_function("document.getElementById('inf-status')?.textContent")
 
 
 def test_a_phone_scrolls_down_only(open_page: OpenPage) -> None:

@@ -68,6 +68,29 @@ def test_what_is_no_picture_is_a_sentence(open_page: OpenPage, tmp_path: Path) -
     page.wait_for_selector("text=This picture does not say how it was made.")
 
 
+DROP = """([target, bytes]) => {
+  const carried = new DataTransfer();
+  carried.items.add(new File([new Uint8Array(bytes)], "dropped.png", { type: "image/png" }));
+  const place = document.querySelector(target);
+  return ["dragover", "drop"].map((name) =>
+    place.dispatchEvent(new DragEvent(name, { bubbles: true, cancelable: true, dataTransfer: carried })));
+}"""
+
+
+def test_a_picture_dropped_on_the_prompt_fills_the_form_and_elsewhere_it_is_looked_at(open_page: OpenPage) -> None:
+    page = open_page()
+    data = list(png_with_text(make_png(), {"parameters": CLASSIC}))
+    left_to_the_browser = page.evaluate(DROP, ["#prompt textarea", data])
+    assert left_to_the_browser == [False, False]
+    filled(page)
+    page.evaluate(DROP, ["#prompt textarea", list(make_png())])
+    page.wait_for_selector(".toast >> text=This picture does not say how it was made.")
+    page.evaluate(DROP, ["#prompt textarea", [1, 2, 3]])
+    page.wait_for_selector(".toast.danger >> text=The file is not a picture that can be read.")
+    page.evaluate(DROP, [".stage", data])
+    page.wait_for_selector(".pnginfo-side >> text=AUTOMATIC1111 v1.6.0")
+
+
 def test_the_arrow_takes_a_pasted_text(open_page: OpenPage) -> None:
     page = open_page()
     page.fill("#prompt textarea", CLASSIC)

@@ -133,6 +133,9 @@ def test_styles_are_saved_chosen_sent_and_inserted(open_page: OpenPage, app: App
     page.wait_for_timeout(150)
     page.click("#styles-open")
     page.click("dialog >> text=New style from the prompt")
+    assert "{prompt} stands for what you typed" in page.inner_text(".style-form")
+    right = "(each) => each.getBoundingClientRect().right"
+    assert page.eval_on_selector(".style-form textarea", right) <= page.eval_on_selector(".style-form", right)
     page.fill("dialog input[name=name]", "Oil")
     page.fill("dialog textarea[name=negative_prompt]", "photo")
     page.click("dialog button[type=submit]")
@@ -155,6 +158,53 @@ def test_styles_are_saved_chosen_sent_and_inserted(open_page: OpenPage, app: App
     page.wait_for_function(f"document.querySelector('{PROMPT}').value === 'oil painting, a red apple'")
     page.wait_for_selector("#styles-chosen .chip.style", state="detached")
     app.words.styles.delete("Oil")
+
+
+WEIGHED = [  # | is the caret, two of them are the selection
+    ("a red f|ox", "Up", "a red (fox:1.1)"),
+    ("a |red fox|, dog", "Up", "a (red fox:1.1), dog"),
+    ("a |red fox |, dog", "Up", "a (red fox:1.1) , dog"),
+    ("a (red f|ox:1.3), dog", "Up", "a (red fox:1.4), dog"),
+    ("a (red f|ox:1.1), dog", "Down", "a red fox, dog"),
+    ("a (red fox:1.|3), dog", "Down", "a (red fox:1.2), dog"),
+    ("a ((f|ox)) dog", "Up", "a (fox:1.3) dog"),
+    ("a [f|ox] dog", "Down", "a (fox:0.8) dog"),
+    ("a [cat:d|og:0.5]", "Up", "a [cat:(dog:1.1):0.5]"),
+    ("a [c|at¦dog]", "Up", "a [(cat:1.1)¦dog]"),
+    ("(cat:1.2) f|ox (dog:1.1)", "Up", "(cat:1.2) (fox:1.1) (dog:1.1)"),
+    ("\\(dr|awing\\)", "Up", "\\((drawing:1.1)\\)"),
+    ("a <lora:f|oo:0.8> dog", "Up", "a <lora:foo:0.85> dog"),
+    ("a <lora:f|oo> dog", "Down", "a <lora:foo:0.95> dog"),
+    ("a <lora:foo:0.8:0.|5>", "Up", "a <lora:foo:0.85:0.5>"),
+    ("a (fox:0.1|) dog", "Down", "a (fox:0) dog"),
+    ("a , | , dog", "Up", "a ,  , dog"),
+]
+WEIGH = """async ([typed, by]) => {
+  const { weigh } = await import("./inferenz/static/weights.js");
+  const [before, ...rest] = typed.split("|");
+  const area = document.querySelector("#prompt textarea");
+  area.value = (before + rest.join("")).replaceAll("¦", "|");
+  area.focus();
+  area.setSelectionRange(before.length, before.length + (rest.length > 1 ? rest[0].length : 0));
+  weigh(area, by);
+  return area.value.replaceAll("|", "¦");
+}"""
+
+
+def test_the_weight_of_what_the_caret_is_in(open_page: OpenPage) -> None:
+    page = open_page()
+    found = [(text, key, page.evaluate(WEIGH, [text, 1 if key == "Up" else -1])) for text, key, _ in WEIGHED]
+    assert found == WEIGHED
+
+
+def test_a_weight_is_undone_as_typing_is(open_page: OpenPage) -> None:
+    page = open_page()
+    page.click(PROMPT)
+    page.keyboard.type("a red fox")
+    page.keyboard.press("Control+ArrowUp")
+    assert page.input_value(PROMPT) == "a red (fox:1.1)"
+    page.keyboard.press("Control+z")
+    assert page.input_value(PROMPT) == "a red fox"
 
 
 def test_styled_is_the_same_in_the_browser(open_page: OpenPage) -> None:

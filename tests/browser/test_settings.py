@@ -86,3 +86,19 @@ def test_it_fits_a_phone(address: str, browser: Any) -> None:
             ".setting input, #inf-settings .segments button", "found => Math.min(...found.map(e => e.offsetHeight))"
         )
         assert low >= 44
+
+
+COVERED = """() => [...document.querySelectorAll(".setting:not([hidden])")].filter((row) => {
+  const words = row.querySelector(".setting-text").getBoundingClientRect();
+  const control = row.querySelector(".setting-control").getBoundingClientRect();
+  const beside = control.left >= words.right || control.top >= words.bottom;
+  return !beside || control.right > row.getBoundingClientRect().right
+    || [...row.querySelectorAll(".segments")].some((each) => each.scrollWidth > each.clientWidth);
+}).map((row) => row.dataset.name)"""
+
+
+@pytest.mark.parametrize(("width", "locale"), [(1280, "de-DE"), (1280, "it-IT"), (820, "de-DE"), (390, "de-DE")])
+def test_no_control_covers_its_text_or_leaves_its_card(width: int, locale: str, address: str, browser: Any) -> None:
+    with visit(browser, address, "settings", locale=locale, viewport={"width": width, "height": 900}) as page:
+        page.wait_for_selector("[data-name=vram] .segments")
+        assert page.evaluate(COVERED) == []

@@ -57,6 +57,13 @@ def test_another_format_is_not_a_match(good: Path) -> None:
         read_header(good)
 
 
+@pytest.mark.parametrize("text", ["this is just text", "<html>\n<head>", "\n\n<!doctype html>"])
+def test_text_in_place_of_a_model_is_named_as_such(good: Path, text: str) -> None:
+    good.write_text(text)
+    with pytest.raises(NotAMatch, match="not a safetensors file but text"):
+        read_header(good)
+
+
 def test_a_header_that_is_no_json_is_not_a_match(good: Path) -> None:
     good.write_bytes((20).to_bytes(8, "little") + b"\xff" * 40)
     with pytest.raises(NotAMatch, match="header"):

@@ -80,5 +80,5 @@ def test_damaged_metadata_and_other_formats_are_told_as_such(tmp_path: Path) -> 
     path = tmp_path / "a.png"
     Image.new("RGB", (40, 30)).save(path, format="BMP")  # of dozens of readers that Pillow would try
     for read in (picture_facts, thumbnail):
-        with pytest.raises(StorageError, match="not a picture"):
+        with pytest.raises(StorageError, match="not a picture that can be read"):
             read(path)

@@ -15,6 +15,7 @@ export const destinations = []; // {label, icon, run(record)}: where a picture c
 let parts = null;
 let shown = ""; // what the stage shows now, so that the same picture is never loaded twice
 let problem = null;
+let away = false; // the server, as far as the connection knows
 
 export const shownJob = () => jobs.get(focus.job) ?? null;
 
@@ -184,7 +185,7 @@ function welcome() {
 }
 
 // --- everything below the stage ---------------------------------------------------------------------------------------
-function phase(job, image) {
+export function phase(job, image = chosen(job)) {
   if (job.state === "queued") return job.ahead ? t("state.ahead", { count: job.ahead }) : t("state.queued");
   if (job.state === "loading") return t("state.loading", { name: job.plan.checkpoint.name });
   if (job.state === "running") {
@@ -333,6 +334,7 @@ export function start() {
     if (busy && focus.job !== detail.id) draw();
     else look(detail, null, true);
   });
+  bus.addEventListener("connection", returned);
   bus.addEventListener("refused", ({ detail }) => { problem = detail; shown = ""; draw(); });
   bus.addEventListener("reuse-seed", async ({ detail: field }) => {
     const found = await shownRecord();
@@ -341,6 +343,15 @@ export function start() {
     const varied = field === "variation_seed" && (found ?? job).plan?.variation_seeds?.[0]; // without one its seed, as in AUTOMATIC1111
     fill({ [field]: String(varied || (found ? found.seed : job.images[0].seed)) });
   });
+}
+
+// What could not be sent while the server was away is no news once it is back: what it does now is.
+function returned({ detail: { state } }) {
+  const back = away && state === "open";
+  away = state !== "open";
+  if (!back || problem?.code !== "unreachable") return;
+  problem = null;
+  draw();
 }
 
 export const current = () => active().find((job) => job.id === focus.job) ?? active()[0];

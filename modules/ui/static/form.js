@@ -329,28 +329,6 @@ function reset(event) {
   fill({ [name]: usual(name) });
 }
 
-// --- weight of the selection: (text:1.1) ----------------------------------------------------------------------------------
-export function weigh(area, step) {
-  let [start, end] = [area.selectionStart, area.selectionEnd];
-  const text = area.value;
-  if (start === end) {
-    while (start > 0 && !/[\s,()]/.test(text[start - 1])) start -= 1;
-    while (end < text.length && !/[\s,():]/.test(text[end])) end += 1;
-  }
-  if (start === end) return;
-  const after = /^:(\d+(?:\.\d+)?)\)/.exec(text.slice(end));
-  const inside = text[start - 1] === "(" && after;
-  const weight = Math.min(2, Math.max(0.1, (inside ? Number(after[1]) : 1) + step));
-  const word = text.slice(start, end);
-  const shown = String(Number(weight.toFixed(2)));
-  const [from, to] = inside ? [start - 1, end + after[0].length] : [start, end];
-  const plain = Math.abs(weight - 1) < 0.001;
-  area.setRangeText(plain ? word : `(${word}:${shown})`, from, to);
-  const at = plain ? from : from + 1;
-  area.setSelectionRange(at, at + word.length);
-  area.dispatchEvent(new Event("input", { bubbles: true }));
-}
-
 export function start() {
   mount("#form-bridge", () => {
     if (restored) return;

@@ -2,9 +2,10 @@
 
 import { t } from "./live.js";
 import { h, iconButton } from "./dom.js";
-import { generate, weigh } from "./form.js";
+import { generate } from "./form.js";
 import { interrupt, shownRecord, toggleFavourite } from "./canvas.js";
 import { favourite, stepBy, viewing } from "./viewer.js";
+import { weigh } from "./weights.js";
 
 const writing = (element) => element?.matches?.("input, textarea, select, [contenteditable]");
 
@@ -35,7 +36,7 @@ function pressed(event) {
   }
   if (control && ["ArrowUp", "ArrowDown"].includes(event.key) && target.matches?.("#prompt textarea, #negative-prompt textarea")) {
     event.preventDefault();
-    weigh(target, event.key === "ArrowUp" ? 0.1 : -0.1);
+    weigh(target, event.key === "ArrowUp" ? 1 : -1);
     return;
   }
   if (document.querySelector("dialog[open]") && !viewing()) return;

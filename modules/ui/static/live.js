@@ -7,7 +7,7 @@ export const jobs = new Map(); // id -> newest snapshot
 export const ended = (job) => ["completed", "interrupted", "failed"].includes(job.state);
 
 export function t(key, values = {}) {
-  return (boot.texts[key] ?? key).replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+  return (boot.texts[key] ?? key).replace(/\{(\w+)\}/g, (whole, name) => (name in values ? values[name] ?? "" : whole)); // {prompt} may be meant as such
 }
 
 export function number(value, digits = 0) {

@@ -6,6 +6,7 @@ import * as gallery from "./gallery.js";
 import * as galleryViewer from "./gallery-viewer.js";
 import * as how from "./how.js";
 import * as keys from "./keys.js";
+import * as lists from "./lists.js";
 import * as live from "./live.js";
 import * as models from "./models.js";
 import * as options from "./options.js";
@@ -15,6 +16,7 @@ import * as paste from "./paste.js";
 import * as pnginfo from "./pnginfo.js";
 import * as preferences from "./preferences.js";
 import * as promptView from "./prompt-view.js";
+import * as queue from "./queue.js";
 import * as sections from "./sections.js";
 import * as settings from "./settings.js";
 import * as shell from "./shell.js";
@@ -34,9 +36,9 @@ fetch(url("static/icons.svg")).then((answer) => answer.text()).then((text) => {
 });
 
 // What Gradio's events call by name.
-window.inferenz = { keep: form.keep, merge: form.merge, generate: form.generate, interrupt: canvas.interrupt, skip: canvas.skip, fill: form.fill };
+window.inferenz = { keep: form.keep, merge: (list) => lists.introduced(form.merge(list)), choices: lists.choices, generate: form.generate, interrupt: canvas.interrupt, skip: canvas.skip, fill: form.fill };
 
-for (const part of [form, parts, wishes, styles, promptView, options, guidance, sections, canvas, strip, how, gallery, galleryViewer, paste, pnginfo, models, settings, keys, shell, preferences, tabs, live]) part.start();
+for (const part of [form, lists, parts, wishes, styles, promptView, options, guidance, sections, canvas, queue, strip, how, gallery, galleryViewer, paste, pnginfo, models, settings, keys, shell, preferences, tabs, live]) part.start();
 
 // What the start of the server could not do, such as indexing new pictures on a full disk.
 if (boot.trouble) complain({ message: boot.trouble });

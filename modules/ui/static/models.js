@@ -108,7 +108,7 @@ function nothing() {
 const message = (name, title, text, action) =>
   h("div", { class: "message" }, icon(name), h("p", { class: "title" }, title), text ? h("p", {}, text) : null, action ? h("div", { class: "actions" }, action) : null);
 
-const size = (bytes) => (bytes >= 2 ** 30 ? `${number(bytes / 2 ** 30, 2)} GB` : bytes >= 2 ** 20 ? `${number(bytes / 2 ** 20)} MB` : `${number(Math.max(1, bytes / 1024))} kB`);
+const size = (bytes) => (bytes >= 2 ** 30 ? `${number(bytes / 2 ** 30, 2)} GB` : bytes >= 2 ** 20 ? `${number(bytes / 2 ** 20)} MB` : `${number(bytes && Math.max(1, bytes / 1024))} kB`);
 const PRECISION = { F64: "fp64", F32: "fp32", F16: "fp16", BF16: "bf16", F8_E4M3: "fp8", F8_E5M2: "fp8" };
 
 function row(model) {
@@ -160,22 +160,10 @@ function actions(model, selected, converting, checkpoint) {
 async function use(model, checkpoint) {
   const field = FIELD[state.kind];
   if (!checkpoint && !(await chooseFile(model.name))) return toast(t("parts.misfit", { name: model.name, checkpoint: current().checkpoint }), { danger: true });
-  if (checkpoint) await introduce(field);
-  if (checkpoint && !boot.checkpoints.includes(model.name)) boot.checkpoints.push(model.name);
   if (checkpoint) fill({ checkpoint: model.name });
   if (field !== "text_encoder") change({ [field]: model.name }).catch(complain);
   toast(t("models.used", { name: model.name }), { label: t("tab.txt2img"), icon: "sparkles", run: () => showTab("txt2img") });
   return setTimeout(draw, 300);
-}
-
-// A file that came after the page did: the list on top asks for its choices anew when it is entered.
-async function introduce(field) {
-  const input = document.querySelector(`#${field} input`);
-  const had = document.activeElement;
-  input?.focus({ preventScroll: true });
-  await new Promise((resolve) => { setTimeout(resolve, 500); });
-  input?.blur();
-  had?.focus?.({ preventScroll: true });
 }
 
 async function unfold(model) {

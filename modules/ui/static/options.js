@@ -21,7 +21,7 @@ function owners(values = current()) {
   const sampler = boot.samplers[values.sampler];
   const usual = facts(values.checkpoint).flow ? "simple" : sampler?.schedule;
   const schedule = values.schedule === "automatic" ? usual : values.schedule;
-  return { options: sampler?.options ?? {}, schedule_options: boot.schedules[schedule] ?? {} };
+  return { options: sampler?.options ?? {}, schedule_options: boot.schedules[schedule]?.options ?? {} };
 }
 
 // What a request gets: nothing that sampler and schedule do not have.
@@ -59,6 +59,9 @@ function problem(option, text) {
   return option.whole && !Number.isInteger(value) ? t("settings.whole") : "";
 }
 
+// What an option's name does not say; plug-ins' names have nothing.
+const help = (name) => boot.texts[`option.help.${name}`] ?? null;
+
 // value, put: what the field holds, and what takes a new value (null for the default).
 export function number(name, option, value, put, key = name, label = h("code", {}, name)) {
   const note = h("span", { class: "inf-note" });
@@ -70,7 +73,7 @@ export function number(name, option, value, put, key = name, label = h("code", {
       if (!note.textContent) put(input.value.trim() === "" || Number(input.value) === option.default ? null : Number(input.value));
     },
   });
-  return h("label", { class: "option" }, label, input, note);
+  return h("label", { class: "option", title: help(name) }, label, input, note);
 }
 
 // name: of a value of kept(); entries: [value, label]

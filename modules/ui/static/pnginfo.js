@@ -6,7 +6,7 @@ import { copied } from "./copying.js";
 import { take } from "./paste.js";
 import { replay } from "./replay.js";
 import { onVisible, showTab } from "./tabs.js";
-import { complain } from "./toast.js";
+import { complain, toast } from "./toast.js";
 
 const MOST_BYTES = 64 * 2 ** 20; // what the server takes
 const KINDS = "image/png,image/jpeg,image/webp,image/avif";
@@ -62,11 +62,34 @@ async function send(path, file) {
   throw values.error ?? { code: "server", message: t("error.server"), hint: "" };
 }
 
-// Called from elsewhere, too: a picture of the gallery is looked at by its id.
-export function inspect(id) {
+// From elsewhere: a picture of the gallery by its {id}, or a {file} that was dropped.
+function inspect(source) {
   showTab("pnginfo");
-  if (parts) look({ id });
-  else shown = { id };
+  if (parts) look(source);
+  else shown = source;
+}
+
+// What is dropped on the prompts fills the form, as in AUTOMATIC1111; anywhere else it is looked at. Left alone, the
+// browser would leave the page for the picture.
+function droppedElsewhere(event) {
+  if (event.defaultPrevented || !event.dataTransfer?.types.includes("Files")) return;
+  event.preventDefault();
+  const prompts = event.target.closest?.("#t2i-prompts");
+  document.getElementById("t2i-prompts")?.classList.toggle("over", Boolean(prompts) && event.type === "dragover");
+  const file = event.type === "drop" && event.dataTransfer.files[0];
+  if (!file || document.querySelector("dialog[open]")) return;
+  if (prompts) fillFrom(file);
+  else inspect({ file });
+}
+
+async function fillFrom(file) {
+  try {
+    const found = await (await send("inspect", file)).json();
+    if (found.fields.length || found.prompt) take(found);
+    else toast(t("pnginfo.none.text"));
+  } catch (error) {
+    complain(error);
+  }
 }
 
 async function look(source) {
@@ -143,12 +166,13 @@ export function extras(id, leave) {
     h("div", { class: "light-more" },
       h("a", { class: "tool lined", href: url(`pictures/${id}/stripped`), download: "", title: t("share.title") }, icon("download"), h("span", {}, t("share"))),
       again.press,
-      button(t("tab.pnginfo"), "eye", () => { leave(); inspect(id); }, { class: "tool lined", title: t("pnginfo.look") })),
+      button(t("tab.pnginfo"), "eye", () => { leave(); inspect({ id }); }, { class: "tool lined", title: t("pnginfo.look") })),
     again.place);
 }
 
 export function start() {
   mount("#inf-pnginfo", build);
+  for (const name of ["dragover", "dragleave", "drop"]) document.addEventListener(name, droppedElsewhere);
   document.addEventListener("paste", (event) => {
     const file = [...(event.clipboardData?.files ?? [])].find((each) => each.type.startsWith("image/"));
     if (file && parts?.element.offsetParent) look({ file });

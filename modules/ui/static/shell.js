@@ -3,6 +3,7 @@
 import { active, boot, bus, newestFirst, number, t, url } from "./live.js";
 import { h, icon, iconButton, mount } from "./dom.js";
 import { help } from "./keys.js";
+import { open as openQueue } from "./queue.js";
 
 const THEME = "inferenz.theme";
 const system = matchMedia("(prefers-color-scheme: dark)");
@@ -41,7 +42,7 @@ function tools(element) {
   const chosen = h("select", { id: "language", "aria-label": t("language"), title: t("language"), onchange: (event) => speak(event.target.value) },
     Object.entries(boot.languages).map(([code, name]) => h("option", { value: code, selected: code === boot.language }, name)));
   element.replaceChildren(...[
-    h("span", { id: "queue-chip", role: "status", hidden: true }),
+    h("button", { type: "button", id: "queue-chip", title: t("queue.title"), "aria-haspopup": "dialog", hidden: true, onclick: openQueue }, h("span", { role: "status" })),
     iconButton(t("theme.toggle"), "moon", toggleTheme, { id: "theme-toggle" }),
     h("span", { class: "select" }, icon("languages"), chosen),
     iconButton(t("keys.title"), "circle-question-mark", help, { id: "help" }),
@@ -55,7 +56,7 @@ function count() {
   const chip = document.getElementById("queue-chip");
   if (chip) {
     chip.hidden = all.length < 2;
-    chip.textContent = t("queue", { count: all.length });
+    chip.firstChild.textContent = t("queue", { count: all.length });
   }
   const newest = all.find((job) => job.state === "running") ?? all[0];
   document.title = newest ? `${Math.round(100 * (newest.progress ?? 0))} % · Inferenz` : "Inferenz";
@@ -63,9 +64,11 @@ function count() {
 
 const gigabytes = (bytes) => `${number(bytes / 2 ** 30, 1)} GB`;
 
-function footer({ detail: { status } }) {
+let status = null; // the newest; it may have come before the footer's element did
+
+function footer() {
   const place = document.getElementById("inf-status");
-  if (!place) return;
+  if (!place || !status) return;
   const parts = [status.device_name || status.device, status.dtype];
   if (status.memory_total) parts.push(t("footer.memory", { used: gigabytes(status.memory_used), total: gigabytes(status.memory_total) }));
   if (status.memory_mode) parts.push(t(`footer.mode.${status.memory_mode}`));
@@ -106,7 +109,11 @@ export function start() {
   system.addEventListener("change", applyTheme);
   applyTheme();
   bus.addEventListener("job", count);
-  bus.addEventListener("engine", footer);
+  mount("#inf-status", footer);
+  bus.addEventListener("engine", ({ detail }) => {
+    status = detail.status;
+    footer();
+  });
   bus.addEventListener("connection", connection);
   speakAs();
   new MutationObserver(speakAs).observe(document.documentElement, { attributes: true, attributeFilter: ["lang"] });

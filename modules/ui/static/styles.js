@@ -53,7 +53,7 @@ function edit(style, old = null) {
     h("label", { class: "field" }, h("span", {}, t("styles.name")), h("input", { name: "name", maxlength: 200, required: true, autocomplete: "off" })),
     area("prompt", t("prompt"), 4), area("negative_prompt", t("negative_prompt"), 3),
     h("p", { class: "fine" }, t("styles.place")),
-    h("div", { class: "ask-actions" }, button(t("cancel"), null, () => dialog.close()), h("button", { type: "submit", class: "tool final" }, icon("check"), h("span", {}, t("styles.save")))));
+    h("div", { class: "ask-actions" }, button(t("cancel"), null, () => dialog.close()), h("button", { type: "submit", class: "tool lead" }, icon("check"), h("span", {}, t("styles.save")))));
   const dialog = h("dialog", { class: "sheet wide", "aria-label": t("styles.edit"), onclose: () => dialog.remove() },
     h("div", { class: "sheet-head" }, h("h2", {}, old ? t("styles.edit") : t("styles.new")), iconButton(t("close"), "x", () => dialog.close())), form);
   for (const name of ["name", "prompt", "negative_prompt"]) form.elements[name].value = style[name] ?? "";

@@ -24,6 +24,8 @@ export function reloadHere(name) {
 }
 
 export function start() {
+  // On a phone the row is wider than the screen: the tab that was opened is seen whole.
+  document.addEventListener("click", ({ target }) => target.closest?.("#inf-tabs [role=tab]")?.scrollIntoView({ inline: "center", block: "nearest" }));
   const name = sessionStorage.getItem(RETURN);
   sessionStorage.removeItem(RETURN);
   if (!name) return;

@@ -7,16 +7,15 @@ be asked for, and a typed prompt survives, whatever the connection does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from modules import samplers, schedules
-from modules.core.flow import unfit
 from modules.core.plugin import Registry
 from modules.core.sampling import Sampler, Schedule
-from modules.ui.defaults import FIELDS, flow_model, form_values, sampling_choices
+from modules.ui.choices import refreshed
+from modules.ui.defaults import FIELDS, form_values, sampling_choices
 from modules.ui.extra_seed import extra_seed, seed_tools
 from modules.ui.guidance_section import guidance_section
 from modules.ui.markup import block, icon
@@ -151,22 +150,13 @@ def _controls(shell: Shell, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _sampling(shell: Shell, values: Mapping[str, Any]) -> tuple[gr.Dropdown, gr.Dropdown]:
     """Sampler and schedule. When a list is opened, those that do not go with the chosen model are marked."""
-    t = shell.texts
     lists: dict[str, Registry[Sampler] | Registry[Schedule]] = {
         "sampler": samplers.registry(), "schedule": schedules.registry(),
     }  # fmt: skip
-
-    def marked(name: str, checkpoint: str | None) -> Any:
-        flows = flow_model(shell.app, checkpoint)
-        wrong = unfit(lists[name].values()) if flows else frozenset[str]()
-        return gr.update(choices=sampling_choices(lists[name], wrong, t("sampling.unfit")))
-
     found = []
     for name, kinds in lists.items():
-        choices = sampling_choices(kinds, frozenset(), "")
-        field = gr.Dropdown(choices, value=values[name], label=t(name), elem_id=name)
-        # gr.update and no new component: while a handler makes one, another language's page may be under construction.
-        field.focus(partial(marked, name), shell.checkpoint, field, show_progress="hidden")
+        field = gr.Dropdown(sampling_choices(kinds), value=values[name], label=shell.texts(name), elem_id=name)
+        refreshed(field, name)
         found.append(field)
     return found[0], found[1]
 
