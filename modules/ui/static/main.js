@@ -14,7 +14,6 @@ import * as guidance from "./guidance.js";
 import * as parts from "./parts.js";
 import * as paste from "./paste.js";
 import * as pnginfo from "./pnginfo.js";
-import * as preferences from "./preferences.js";
 import * as promptView from "./prompt-view.js";
 import * as queue from "./queue.js";
 import * as sections from "./sections.js";
@@ -23,6 +22,7 @@ import * as shell from "./shell.js";
 import * as strip from "./strip.js";
 import * as styles from "./styles.js";
 import * as tabs from "./tabs.js";
+import * as theme from "./theme.js";
 import * as wishes from "./wishes.js";
 import { boot, url } from "./live.js";
 import { complain } from "./toast.js";
@@ -38,7 +38,7 @@ fetch(url("static/icons.svg")).then((answer) => answer.text()).then((text) => {
 // What Gradio's events call by name.
 window.inferenz = { keep: form.keep, merge: (list) => lists.introduced(form.merge(list)), choices: lists.choices, generate: form.generate, interrupt: canvas.interrupt, skip: canvas.skip, fill: form.fill };
 
-for (const part of [form, lists, parts, wishes, styles, promptView, options, guidance, sections, canvas, queue, strip, how, gallery, galleryViewer, paste, pnginfo, models, settings, keys, shell, preferences, tabs, live]) part.start();
+for (const part of [form, lists, parts, wishes, styles, promptView, options, guidance, sections, canvas, queue, strip, how, gallery, galleryViewer, paste, pnginfo, models, settings, keys, theme, shell, tabs, live]) part.start();
 
 // What the start of the server could not do, such as indexing new pictures on a full disk.
 if (boot.trouble) complain({ message: boot.trouble });

@@ -3,8 +3,8 @@
 import { boot, bus, t } from "./live.js";
 import { button, h, icon, iconButton, mount } from "./dom.js";
 import { change, described, reload, reset } from "./preferences.js";
-import { followTheme } from "./shell.js";
 import { onVisible, reloadHere } from "./tabs.js";
+import { followTheme } from "./theme.js";
 
 const rows = new Map(); // setting's name -> {spec, element, show, fold, note}
 let parts = null;
