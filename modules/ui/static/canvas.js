@@ -4,13 +4,13 @@ import { active, api, boot, bus, ended, jobs, newestFirst, number, receive, t, u
 import { button, h, icon, iconButton, mount } from "./dom.js";
 import { copied } from "./copying.js";
 import { current as form, field, fill, generate, reuse } from "./form.js";
+import { record, toggleFavourite } from "./records.js";
 import { complain } from "./toast.js";
 import { openViewer } from "./viewer.js";
 
 // index null: whichever picture is being made; watched: the job that was seen running last, before anything was picked
 const focus = { job: null, index: null, follow: true, picked: false, watched: null };
 const mine = new Set(); // jobs that this page sent
-const records = new Map(); // picture id -> record
 export const destinations = []; // {label, icon, run(record)}: where a picture can be sent; other tabs add theirs
 let parts = null;
 let shown = ""; // what the stage shows now, so that the same picture is never loaded twice
@@ -18,11 +18,6 @@ let problem = null;
 let away = false; // the server, as far as the connection knows
 
 export const shownJob = () => jobs.get(focus.job) ?? null;
-
-export async function record(id, fresh = false) {
-  if (fresh || !records.has(id)) records.set(id, await api(`pictures/${id}/record`));
-  return records.get(id);
-}
 
 export const shownIndex = () => (shownJob() ? chosen(shownJob()).index : null);
 
@@ -301,15 +296,6 @@ function heart(found) {
   const element = iconButton(t("action.favourite"), "heart", () => toggleFavourite(found.id), { "aria-pressed": String(found.favourite), class: "tool square heart" });
   element.dataset.picture = found.id;
   return element;
-}
-
-export async function toggleFavourite(id) {
-  const found = await record(id);
-  const favourite = !found.favourite;
-  await api("gallery/favourite", { ids: [id], favourite });
-  records.set(id, { ...found, favourite });
-  bus.dispatchEvent(new CustomEvent("favourite", { detail: { id, favourite } }));
-  for (const element of document.querySelectorAll(`.heart[data-picture="${id}"]`)) element.setAttribute("aria-pressed", String(favourite));
 }
 
 // --- life -------------------------------------------------------------------------------------------------------------
