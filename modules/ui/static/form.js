@@ -336,9 +336,9 @@ export function start() {
     const { wishes = {}, checkpoint: _, ...saved } = JSON.parse(localStorage.getItem(KEY) ?? "{}"); // the setting says which
     const kept = (name) => String(saved[name]) !== String(wishes[name]);
     // What nobody had chosen is now what the checkpoint of now wants, which may be another than then
-    for (const name of Object.keys(wishes)) if (SIZE.includes(name) ? !SIZE.some(kept) : !kept(name)) delete saved[name];
+    const free = (name) => name in wishes && (SIZE.includes(name) ? !SIZE.some(kept) : !kept(name));
     restored = true;
-    fill({ ...boot.values, ...saved });
+    fill({ ...boot.values, ...Object.fromEntries(Object.entries(saved).filter(([name]) => !free(name))) });
     countAll();
     setTimeout(() => tokenizer.load().then(countAll), 1500); // the page first: the table is half a megabyte
   });
