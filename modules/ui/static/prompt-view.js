@@ -3,7 +3,7 @@
 
 import { api, bus, t } from "./live.js";
 import { button, h, icon, iconButton, mount } from "./dom.js";
-import { current } from "./form.js";
+import { current } from "./fields.js";
 import { chosen } from "./styles.js";
 
 const FIELDS = ["prompt", "negative_prompt"];

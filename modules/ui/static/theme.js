@@ -15,7 +15,7 @@ export function followTheme() {
   if (document.body.classList.contains("dark") !== dark) document.body.classList.toggle("dark", dark);
   document.documentElement.classList.toggle("dark", dark);
   document.documentElement.classList.toggle("light", !dark);
-  for (const element of document.querySelectorAll("#theme-toggle")) element.replaceChildren(icon(dark ? "sun" : "moon"));
+  for (const toggle of document.querySelectorAll("#theme-toggle")) toggle.replaceChildren(icon(dark ? "sun" : "moon"));
 }
 
 export function toggleTheme() {
