@@ -34,10 +34,12 @@ function actions(found, place) {
     class: "tool square", href: url(`pictures/${found.id}?download=1`), download: "",
     "aria-label": t("action.download"), title: t("action.download"),
   };
+  const copy = button(t("action.copy"), "copy", () => copied(copy, found.infotext, place),
+    { class: "tool brief", title: t("action.copy") });
   return h("div", { class: "actions" },
     button(t("action.reuse"), "undo-2", () => reuse(found), { id: "action-reuse", title: t("action.reuse.title") }),
     sendMenu(found),
-    button(t("action.copy"), "copy", (event) => copied(event.currentTarget, found.infotext, place)),
+    copy,
     h("span", { class: "spring" }),
     heart(found),
     h("a", download, icon("download")));
