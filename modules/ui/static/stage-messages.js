@@ -1,7 +1,7 @@
 // What stands in the picture's place while there is none: how to begin, or what went wrong and what helps.
 
 import { api, boot, receive, t } from "./live.js";
-import { button, h, icon, iconButton } from "./dom.js";
+import { button, h, icon, iconButton, worded } from "./dom.js";
 import { current } from "./fields.js";
 import { fill } from "./fill.js";
 import { generate } from "./form.js";
@@ -9,7 +9,8 @@ import { revealField } from "./sections.js";
 import { complain } from "./toast.js";
 
 export function message(iconName, title, text = "", ...actions) {
-  return h("div", { class: "message" }, icon(iconName), h("p", { class: "title" }, title), text && h("p", {}, text),
+  const sentences = [h("p", { class: "title" }, worded(title)), text && h("p", {}, worded(text))];
+  return h("div", { class: "message" }, icon(iconName), ...sentences,
     actions.length ? h("div", { class: "actions" }, actions) : null);
 }
 
