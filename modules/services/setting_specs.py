@@ -71,12 +71,12 @@ SPECS: tuple[SettingSpec, ...] = (
         help="1 is the text encoder's last layer, 2 the one before.",
     ),
     SettingSpec(
-        name="default_batch_size", section="generation", kind="int", default=1, low=1, high=16, label="Batch size",
-        help="Pictures made side by side when nothing else was chosen.",
-    ),
-    SettingSpec(
         name="default_batch_count", section="generation", kind="int", default=1, low=1, high=100, label="Batch count",
         help="Batches made one after another when nothing else was chosen.",
+    ),
+    SettingSpec(
+        name="default_batch_size", section="generation", kind="int", default=1, low=1, high=16, label="Batch size",
+        help="Pictures made side by side when nothing else was chosen.",
     ),
     SettingSpec(
         name="emphasis", section="generation", kind="choice", default="Original",

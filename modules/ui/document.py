@@ -15,7 +15,7 @@ from modules.ui.tokens import system_css
 # Gradio's own cards for social networks: another program's name, and pictures on other servers.
 _CARDS = re.compile(rb'<meta\s+(?:property|name)="(?:og|twitter):[^>]*>')
 
-# The same rule as static/shell.js: the person's choice, else this run's or the stored one, else the system's.
+# The same rule as static/theme.js: the person's choice, else this run's or the stored one, else the system's.
 _THEME = """(() => {
   let wanted = null;
   try { wanted = localStorage.getItem("inferenz.theme"); } catch {}

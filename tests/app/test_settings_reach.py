@@ -150,7 +150,7 @@ READERS: dict[str, tuple[Any, Callable[[Place], bool]]] = {
     "language": ("de", lambda place: wished_language(place.app) == "de"),
     "theme": ("dark", lambda place: theme(place.app) == "dark"),
     "gallery_thumb_size": (100, read_by("modules/ui/static/gallery.js", 'setting("gallery_thumb_size"')),
-    "confirm_delete": (True, read_by("modules/ui/static/gallery.js", 'setting("confirm_delete"')),
+    "confirm_delete": (True, read_by("modules/ui/static/gallery-actions.js", 'setting("confirm_delete"')),
     "remember_form": (False, read_by("modules/ui/static/form.js", "boot.remember_form")),
     "keep_jobs_days": (1, old_jobs_are_forgotten),
 }

@@ -84,6 +84,7 @@ def test_search_favourites_trash_and_undo(app: App, address: str, browser: Any) 
         assert page.inner_text(".gallery-bar.chosen strong") == "4 selected"
         page.keyboard.press("Delete")
         page.wait_for_function("document.querySelectorAll('.shot').length === 8")
+        page.wait_for_selector("text=Undo")  # the pictures go before the server has answered
         assert app.history.count(trash=True) == 4
         page.click("text=Undo")
         page.wait_for_selector(shot(ids[11]))

@@ -21,7 +21,7 @@ from tests.fakes.drawing import DrawingExecutor
 from tests.services.model_files import write_model
 from tests.tiny import write_part, write_tiny_sd1, write_without
 
-WIDTH, STEPS, CFG = (f"#{name} input[type=number]" for name in ("width", "steps", "cfg-scale"))
+WIDTH, HEIGHT, STEPS, CFG = (f"#{name} input[type=number]" for name in ("width", "height", "steps", "cfg-scale"))
 FLUX_PARTS = (
     Part(name="text_encoder", kind="clip_l", usual="clip_l.safetensors"),
     Part(name="text_encoder_2", kind="t5", usual="t5xxl_fp16.safetensors"),
@@ -175,6 +175,7 @@ def test_a_form_that_was_left_on_another_model_does_not_keep_its_size(open_page:
     app.settings.set("checkpoint", "flux1-dev")
     page.reload()
     holds(page, WIDTH, "1024")
+    holds(page, HEIGHT, "1024")
     holds(page, STEPS, "9")
 
 

@@ -244,6 +244,23 @@ def test_a_phone_scrolls_down_only(open_page: OpenPage) -> None:
         assert page.evaluate(over)
 
 
+def test_what_can_be_done_with_a_picture_is_one_line_on_a_phone(open_page: OpenPage) -> None:
+    page = open_page(390, 844, is_mobile=True, has_touch=True, locale="de-DE")
+    _generate(page).wait_until_done()
+    page.wait_for_function("""() => {
+      const shown = document.querySelector(".stage img.final").src.split("/").at(-1);
+      return document.querySelector(".details .heart")?.dataset.picture === shown;
+    }""")
+    edges = """[...document.querySelectorAll(".details .actions .tool")].map((each) => {
+      const { top, right } = each.getBoundingClientRect();
+      return [top, right];
+    })"""
+    tops, rights = zip(*page.evaluate(edges), strict=True)
+    assert len(set(tops)) == 1
+    assert max(rights) <= 390
+    assert page.get_by_role("button", name="Parameter kopieren").count() == 1  # an icon that is still named
+
+
 def test_the_keyboard_does_it_all(open_page: OpenPage) -> None:
     page = open_page()
     page.keyboard.press("/")

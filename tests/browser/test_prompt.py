@@ -106,12 +106,23 @@ def test_problems_are_told_and_found(open_page: OpenPage) -> None:
     assert page.locator("#lint-prompt .trouble").all_inner_texts() == [
         "( is never closed",
         "There is no wildcard nothing",
+        "+1 more",
     ]
     page.click("#lint-prompt .trouble >> nth=1")
     selected = page.evaluate("(([a]) => a.value.slice(a.selectionStart, a.selectionEnd))([document.activeElement])")
     assert selected == "__nothing__"
     page.fill(PROMPT, "a cat")
     page.wait_for_function("!document.querySelector('#lint-prompt').childElementCount")
+
+
+def test_problems_beyond_the_second_are_told_when_asked_for(open_page: OpenPage) -> None:
+    page = open_page()
+    page.fill(PROMPT, "a (cat with __nothing__ <lora:style:1>")
+    page.click("text=+1 more")
+    told = page.locator("#lint-prompt .trouble").all_inner_texts()
+    assert len(told) == 3
+    assert "style" in told[2]
+    assert page.evaluate("document.activeElement.textContent") == told[2]
 
 
 def test_what_each_step_sees(open_page: OpenPage) -> None:

@@ -42,6 +42,8 @@ def test_change_refuse_reset_and_search(app: App, address: str, browser: Any) ->
         assert page.inner_text("[data-name=halo] label") == "Halo"
         assert page.locator(".setting").count() == sum(not spec.hidden for spec in (*SPECS, NEW))
 
+        assert page.locator("[data-name=vram] .flag").all_inner_texts() == ["--medvram", "--lowvram"]
+
         page.fill("#setting-halo", "0.25")
         page.wait_for_selector("[data-name=halo].pending")
         assert app.settings.get("halo") == 0.25

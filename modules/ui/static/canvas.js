@@ -1,28 +1,22 @@
-// The picture: what is being made, then what was made, and what can be done with it.
+// The picture: what is being made, then what was made.
 
-import { active, api, boot, bus, ended, jobs, newestFirst, number, receive, t, url } from "./live.js";
-import { button, h, icon, iconButton, mount } from "./dom.js";
-import { copied } from "./copying.js";
-import { current as form, field, fill, generate, reuse } from "./form.js";
-import { complain } from "./toast.js";
+import { active, api, boot, bus, ended, jobs, newestFirst, number, t, url } from "./live.js";
+import { h, mount } from "./dom.js";
+import { drawDetails } from "./details.js";
+import { enter } from "./fields.js";
+import { record } from "./records.js";
+import { failure, isStarter, message, welcome } from "./stage-messages.js";
 import { openViewer } from "./viewer.js";
 
 // index null: whichever picture is being made; watched: the job that was seen running last, before anything was picked
 const focus = { job: null, index: null, follow: true, picked: false, watched: null };
 const mine = new Set(); // jobs that this page sent
-const records = new Map(); // picture id -> record
-export const destinations = []; // {label, icon, run(record)}: where a picture can be sent; other tabs add theirs
 let parts = null;
 let shown = ""; // what the stage shows now, so that the same picture is never loaded twice
 let problem = null;
 let away = false; // the server, as far as the connection knows
 
 export const shownJob = () => jobs.get(focus.job) ?? null;
-
-export async function record(id, fresh = false) {
-  if (fresh || !records.has(id)) records.set(id, await api(`pictures/${id}/record`));
-  return records.get(id);
-}
 
 export const shownIndex = () => (shownJob() ? chosen(shownJob()).index : null);
 
@@ -39,7 +33,8 @@ export function look(job, index = null, follow = false) {
   bus.dispatchEvent(new CustomEvent("looked"));
 }
 
-// Until the person chose something: what runs or ran before their eyes, else what was made last. After that, the next of the person's own jobs.
+// Until the person chose something: what runs or ran before their eyes, else what was made last. After that, the next of
+// the person's own jobs.
 function followOn() {
   const running = active().filter((job) => !focus.picked || mine.has(job.id))[0];
   const last = newestFirst().find((job) => ended(job) && job.images.some((image) => image.picture));
@@ -47,7 +42,9 @@ function followOn() {
     focus.watched = running?.id ?? focus.watched;
     const watched = jobs.get(focus.watched); // it stays in view when it ends without a picture, too
     focus.job = (watched && (!last || !ended(watched) || watched.created >= last.created) ? watched : last)?.id ?? null;
-  } else if (focus.follow && running && shownJob() && ended(shownJob()) && !shownJob().error) Object.assign(focus, { job: running.id, index: null });
+  } else if (focus.follow && running && shownJob() && ended(shownJob()) && !shownJob().error) {
+    Object.assign(focus, { job: running.id, index: null });
+  }
 }
 
 function chosen(job) {
@@ -121,69 +118,6 @@ function sized(picture, plan) {
 
 const doneOf = (job) => job.images.filter((image) => image.picture).map((image) => image.picture);
 
-function message(iconName, title, text = "", ...actions) {
-  return h("div", { class: "message" }, icon(iconName), h("p", { class: "title" }, title), text && h("p", {}, text), actions.length ? h("div", { class: "actions" }, actions) : null);
-}
-
-// Finished pictures that could not be written wait on the server: they are written again, not made again.
-async function saveAgain(job, element) {
-  element.disabled = true;
-  try {
-    receive(await api(`jobs/${job.id}/save`, {}));
-  } catch (error) {
-    element.disabled = false;
-    complain(error);
-  }
-}
-
-async function showLog() {
-  const { logs } = await api("engine/log").catch((error) => complain(error) ?? { logs: [] });
-  const text = logs.flatMap(({ name, lines }) => [...(logs.length > 1 ? [`== ${name} ==`] : []), ...lines]).join("\n");
-  const pre = h("pre", { class: "infotext", tabindex: "0" }, text || t("log.empty"));
-  const dialog = h("dialog", { class: "sheet wide", "aria-label": t("log.title"), onclose: () => dialog.remove(), onclick: (event) => event.target === dialog && dialog.close() },
-    h("div", { class: "sheet-head" }, h("h2", {}, t("log.title")), iconButton(t("close"), "x", () => dialog.close())), pre);
-  document.body.append(dialog);
-  dialog.showModal();
-  pre.scrollTop = pre.scrollHeight;
-}
-
-function failure(error) {
-  const again = button(t("error.again"), "rotate-ccw", () => generate());
-  const job = shownJob();
-  const plan = job?.plan;
-  const smaller = () => {
-    const side = (value) => Math.max(64, Math.round(value / 16) * 8);
-    fill({ width: side(plan.width), height: side(plan.height), batch_size: 1 });
-    setTimeout(() => generate(), 400);
-  };
-  const cures = {
-    out_of_memory: () => [plan && button(t("error.smaller"), "image", smaller), button(t("error.free"), "cpu", () => api("engine/unload", {}))],
-    bad_request: () => [error.field && button(t("error.field"), "pencil", () => field(error.field))],
-    storage: () => [job?.unsaved ? button(t("error.save"), "download", (event) => saveAgain(job, event.currentTarget)) : again],
-    worker_gone: () => [again, button(t("error.log"), "text-quote", showLog)],
-  };
-  const checkpoint = () => [button(t("error.checkpoint"), "layers", () => field("checkpoint"))];
-  const actions = error.code?.startsWith("checkpoint") ? checkpoint() : (cures[error.code] ?? (() => [again]))();
-  const box = message("triangle-alert", error.message, error.hint, ...actions.filter(Boolean));
-  box.classList.add("danger");
-  box.setAttribute("role", "alert");
-  return box;
-}
-
-const isStarter = () => boot.starter.includes(form().checkpoint);
-
-function welcome() {
-  const starter = isStarter();
-  const none = !boot.checkpoints.length;
-  const examples = (starter ? boot.examples : boot.examples_general).map((prompt) =>
-    h("button", { type: "button", class: "example", onclick: () => { fill({ prompt }); setTimeout(() => generate(), 250); } }, icon("sparkles"), h("span", {}, prompt)));
-  return h("div", { class: "welcome" },
-    h("p", { class: "title" }, none ? t("welcome.none") : starter ? t("welcome.title") : t("welcome.title.other")),
-    h("p", {}, none ? t("welcome.none.text") : starter ? t("welcome.text") : t("welcome.text.other")),
-    none ? null : h("div", { class: "examples", role: "group", "aria-label": t("welcome.examples") }, examples),
-    h("p", { class: "fine" }, icon("folder-open"), h("span", {}, t("welcome.folder"), " ", h("code", {}, boot.folder))));
-}
-
 // --- everything below the stage ---------------------------------------------------------------------------------------
 export function phase(job, image = chosen(job)) {
   if (job.state === "queued") return job.ahead ? t("state.ahead", { count: job.ahead }) : t("state.queued");
@@ -222,7 +156,8 @@ function draw() {
   parts.state.classList.toggle("busy", busy);
   parts.figures.textContent = job && !problem ? figuresOf(job, image) : "";
   drawThumbs(job, image);
-  drawDetails(job, image);
+  const picture = !problem && image?.state === "done" ? image.picture : null;
+  drawDetails(parts.details, picture, job?.notices ?? []);
   drawStops();
 }
 
@@ -234,10 +169,10 @@ function drawStops() {
 }
 
 function drawStage(job, image) {
-  if (problem) return put(`problem ${problem.message}`, failure(problem));
+  if (problem) return put(`problem ${problem.message}`, failure(problem, job));
   if (!job) return put(`welcome ${isStarter()} ${boot.checkpoints.length > 0}`, welcome());
   if (image.state === "done" && image.picture) return show(`picture ${image.picture}`, url(`pictures/${image.picture}`), image, job);
-  if (job.error) return put(`error ${job.id} ${job.unsaved} ${job.error.message}`, failure(job.error));
+  if (job.error) return put(`error ${job.id} ${job.unsaved} ${job.error.message}`, failure(job.error, job));
   if (image.preview_seq && !ended(job)) return show(`preview ${job.id} ${image.index} ${image.preview_seq}`, url(`jobs/${job.id}/preview/${image.index}?seq=${image.preview_seq}`), image, job);
   if (ended(job)) return put(`ended ${job.id} ${image.index}`, message("square", t(`state.${job.state}`), t("state.nothing")));
   if (parts.stage.querySelector("img") && focus.follow) return null; // the last picture stays until the first preview
@@ -263,63 +198,10 @@ export function tile(image, selected, onclick, label) {
     image.state === "running" ? h("i", { class: "filling", style: { "--part": filled } }) : null);
 }
 
-async function drawDetails(job, image) {
-  const id = !problem && image?.state === "done" ? image.picture : null;
-  const key = `${id ?? ""} ${(job?.notices ?? []).length}`;
-  if (parts.details.dataset.key === key) return;
-  parts.details.dataset.key = key;
-  if (!id) return parts.details.replaceChildren();
-  const found = await record(id).catch(() => null);
-  if (!found || parts.details.dataset.key !== key) return null;
-  return parts.details.replaceChildren(...detailsOf(found, job));
-}
-
-function detailsOf(found, job) {
-  const facts = [[t("seed"), found.seed], [t("size"), `${found.width} × ${found.height}`], [t("sampler"), found.plan?.sampler_label ?? found.sampler], [t("steps"), found.steps], [t("cfg_scale"), found.plan?.cfg_scale], [t("checkpoint"), found.checkpoint]];
-  const text = h("pre", { class: "infotext" }, found.infotext);
-  return [
-    h("div", { class: "actions" },
-      button(t("action.reuse"), "undo-2", () => reuse(found), { id: "action-reuse", title: t("action.reuse.title") }),
-      sendMenu(found),
-      button(t("action.copy"), "copy", (event) => copied(event.currentTarget, found.infotext, parts.details)),
-      h("span", { class: "spring" }),
-      heart(found),
-      h("a", { class: "tool square", href: url(`pictures/${found.id}?download=1`), download: "", "aria-label": t("action.download"), title: t("action.download") }, icon("download"))),
-    ...(job.notices ?? []).map((notice) => h("p", { class: "notice" }, icon("info"), h("span", {}, notice))),
-    h("dl", { class: "facts" }, facts.filter(([, value]) => value !== undefined && value !== null && value !== "").map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, String(value))))),
-    h("details", { class: "parameters" }, h("summary", {}, icon("chevron-right"), t("parameters")), text)];
-}
-
-function sendMenu(found) {
-  const menu = h("details", { class: "menu" }, h("summary", { class: "tool" }, icon("send"), h("span", {}, t("action.send")), icon("chevron-down")),
-    h("div", { class: "menu-list", role: "menu" }, destinations.map(({ label, icon: name, run }) =>
-      h("button", { type: "button", role: "menuitem", onclick: () => { menu.open = false; run(found); } }, icon(name), label))));
-  return menu;
-}
-
-function heart(found) {
-  const element = iconButton(t("action.favourite"), "heart", () => toggleFavourite(found.id), { "aria-pressed": String(found.favourite), class: "tool square heart" });
-  element.dataset.picture = found.id;
-  return element;
-}
-
-export async function toggleFavourite(id) {
-  const found = await record(id);
-  const favourite = !found.favourite;
-  await api("gallery/favourite", { ids: [id], favourite });
-  records.set(id, { ...found, favourite });
-  bus.dispatchEvent(new CustomEvent("favourite", { detail: { id, favourite } }));
-  for (const element of document.querySelectorAll(`.heart[data-picture="${id}"]`)) element.setAttribute("aria-pressed", String(favourite));
-}
-
 // --- life -------------------------------------------------------------------------------------------------------------
 export function start() {
   mount("#inf-canvas", build);
   mount("#interrupt, #skip", drawStops);
-  destinations.push(
-    { label: t("send.prompt"), icon: "text-quote", run: (found) => reuse(found, ["prompt", "negative_prompt"]) },
-    { label: t("send.seed"), icon: "dices", run: (found) => reuse(found, ["seed"]) },
-    { label: t("send.size"), icon: "maximize-2", run: (found) => reuse(found, ["width", "height"]) });
   bus.addEventListener("job", () => {
     followOn();
     draw();
@@ -341,7 +223,7 @@ export function start() {
     const job = found ? null : shownJob() ?? newestFirst()[0];
     if (!found && !job) return;
     const varied = field === "variation_seed" && (found ?? job).plan?.variation_seeds?.[0]; // without one its seed, as in AUTOMATIC1111
-    fill({ [field]: String(varied || (found ? found.seed : job.images[0].seed)) });
+    enter({ [field]: String(varied || (found ? found.seed : job.images[0].seed)) });
   });
 }
 

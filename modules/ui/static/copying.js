@@ -1,6 +1,13 @@
 // A picture's parameters into the clipboard.
 
 import { t } from "./live.js";
+import { icon } from "./dom.js";
+
+// On a phone the button may be its icon alone, so both say it.
+function say(element, text, iconName) {
+  element.querySelector("span").textContent = t(text);
+  element.querySelector(".icon").replaceWith(icon(iconName));
+}
 
 // element: the button that says so. place: where the parameters are folded.
 export async function copied(element, text, place) {
@@ -12,6 +19,6 @@ export async function copied(element, text, place) {
     getSelection().selectAllChildren(details.querySelector("pre"));
     return;
   }
-  element.querySelector("span").textContent = t("action.copied");
-  setTimeout(() => { element.querySelector("span").textContent = t("action.copy"); }, 1500);
+  say(element, "action.copied", "check");
+  setTimeout(() => say(element, "action.copy", "copy"), 1500);
 }

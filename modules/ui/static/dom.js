@@ -15,6 +15,12 @@ export function h(tag, attributes = {}, ...children) {
   return element;
 }
 
+// A text whose flags, such as --no-half-vae, do not break at their hyphens: something for append() and h().
+export function worded(text) {
+  const parts = text.split(/(?<!\S)(--[a-z][\w-]*)/); // every second one is a flag
+  return parts.map((part, index) => (index % 2 ? h("span", { class: "flag" }, part) : part));
+}
+
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("class", "icon");

@@ -1,7 +1,7 @@
 // The gallery's pictures as far as they are known: pages by keyset, new ones merged in, changes sent to the server.
 
 import { api, bus } from "./live.js";
-import { record } from "./canvas.js";
+import { record } from "./records.js";
 
 const PAGE = 120;
 export const KINDS = ["all", "favourites", "trash"];

@@ -2,9 +2,9 @@
 
 import { bus, number, t, url, boot } from "./live.js";
 import { button, h, icon, iconButton } from "./dom.js";
-import { destinations } from "./canvas.js";
 import { copied } from "./copying.js";
-import { reuse } from "./form.js";
+import { destinations } from "./details.js";
+import { reuse } from "./fill.js";
 import * as store from "./gallery-store.js";
 import { extras } from "./pnginfo.js";
 import { showTab } from "./tabs.js";

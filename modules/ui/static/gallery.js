@@ -1,14 +1,15 @@
 // The gallery: the newest first, only what is in view is in the document, so that ten thousand pictures scroll as ten do.
 
-import { boot, bus, number, t, url } from "./live.js";
+import { bus, number, t, url } from "./live.js";
 import { button, h, icon, iconButton, mount } from "./dom.js";
+import { bringBack, discard, download, emptyTrash, love } from "./gallery-actions.js";
+import { day } from "./gallery-days.js";
 import { arrange, beside, between } from "./gallery-layout.js";
 import { startKeys } from "./gallery-keys.js";
 import { openPicture, pictureOpen } from "./gallery-viewer.js";
 import * as store from "./gallery-store.js";
 import { described, setting } from "./preferences.js";
 import { onVisible, showTab } from "./tabs.js";
-import { ask, complain, toast } from "./toast.js";
 
 const GAP = 8; // px
 const AHEAD = 900; // px drawn above and below the window
@@ -23,23 +24,6 @@ let visible = false;
 let scrolled = 0; // where the window was when the tab was left
 let frame = 0;
 let stale = false; // what is in view has changed
-
-// --- words for days -----------------------------------------------------------------------------------------------------
-const days = new Map();
-const dayName = new Intl.DateTimeFormat(boot.language, { weekday: "long", day: "numeric", month: "long" });
-const dayNameWithYear = new Intl.DateTimeFormat(boot.language, { day: "numeric", month: "long", year: "numeric" });
-const midnight = (date) => new Date(date.getFullYear(), date.getMonth(), date.getDate()).getTime();
-
-function day({ created }) {
-  const date = new Date(created * 1000);
-  const key = midnight(date);
-  if (!days.has(key)) {
-    const ago = Math.round((midnight(new Date()) - key) / 86_400_000);
-    const plain = date.getFullYear() === new Date().getFullYear() ? dayName : dayNameWithYear;
-    days.set(key, ago === 0 ? t("gallery.today") : ago === 1 ? t("gallery.yesterday") : plain.format(date));
-  }
-  return days.get(key);
-}
 
 // --- the page around the pictures -----------------------------------------------------------------------------------------
 function build(element) {
@@ -104,7 +88,7 @@ function drawHead() {
   parts.count.textContent = state.items.length ? t(state.count === 1 ? "gallery.count.one" : "gallery.count", { count: number(state.count) }) : "";
   const full = state.kind === "trash" && state.items.length > 0;
   parts.notice.hidden = !full;
-  if (full && !parts.notice.childElementCount) parts.notice.append(icon("info"), h("p", {}, t("gallery.trash.text")), button(t("gallery.empty_trash"), "trash-2", empty, { class: "tool final", id: "empty-trash" }));
+  if (full && !parts.notice.childElementCount) parts.notice.append(icon("info"), h("p", {}, t("gallery.trash.text")), button(t("gallery.empty_trash"), "trash-2", emptyTrash, { class: "tool final", id: "empty-trash" }));
   drawChosen();
   drawFoot();
 }
@@ -290,63 +274,6 @@ function drawChosen() {
         iconButton(t("gallery.delete"), "trash-2", () => discard(chosenIds()), { class: "tool square delete" })]));
 }
 
-// --- what can be done -----------------------------------------------------------------------------------------------------
-export async function love(ids, wanted) {
-  await store.favourite(ids, wanted).catch(complain);
-}
-
-export async function discard(ids) {
-  if (!ids.length) return false;
-  const one = ids.length === 1;
-  if (setting("confirm_delete", false) && !(await ask(t(one ? "gallery.ask.one" : "gallery.ask", { count: number(ids.length) }), t("gallery.ask.text"), t("gallery.delete")))) return false;
-  try {
-    await store.discard(ids);
-  } catch (error) {
-    complain(error);
-    return false;
-  }
-  for (const id of ids) selected.delete(id);
-  toast(t(one ? "gallery.deleted.one" : "gallery.deleted", { count: number(ids.length) }), { label: t("gallery.undo"), run: () => store.undoDiscard(ids).catch(complain), seconds: 8 });
-  return true;
-}
-
-export async function bringBack(ids) {
-  try {
-    await store.restore(ids);
-    toast(t(ids.length === 1 ? "gallery.restored.one" : "gallery.restored", { count: number(ids.length) }));
-  } catch (error) {
-    complain(error);
-  }
-}
-
-async function empty() {
-  await store.countTrash();
-  const count = number(state.trash);
-  if (!(await ask(t(state.trash === 1 ? "gallery.ask_empty.one" : "gallery.ask_empty", { count }), t(state.trash === 1 ? "gallery.ask_empty.text.one" : "gallery.ask_empty.text"), t("gallery.empty_trash")))) return;
-  try {
-    await store.emptyTrash();
-    toast(t("gallery.emptied"));
-  } catch (error) {
-    complain(error);
-    store.refresh();
-  }
-}
-
-// One picture as its file, several as one archive. A form, because a link cannot carry a thousand numbers.
-export function download(ids) {
-  if (ids.length === 1) {
-    const link = h("a", { href: url(`pictures/${ids[0]}?download=1`), download: "" });
-    document.body.append(link);
-    link.click();
-    link.remove();
-    return;
-  }
-  const form = h("form", { method: "post", action: url("gallery/archive"), hidden: true }, h("input", { name: "ids", value: ids.join(" ") }));
-  document.body.append(form);
-  form.submit();
-  form.remove();
-}
-
 // --- mouse, touch -----------------------------------------------------------------------------------------------------------
 const idOf = (element) => Number(element.closest(".shot")?.dataset.id) || null;
 let holding = 0;
@@ -378,10 +305,8 @@ function clicked(event) {
   soon();
 }
 
-export const actions = { love, discard, bringBack, download };
-
 export function view(id) {
-  openPicture(id, { ...actions, closed: (last) => goTo(last) });
+  openPicture(id, { love, discard, bringBack, closed: (last) => goTo(last) });
 }
 
 // --- keyboard ---------------------------------------------------------------------------------------------------------------

@@ -1,10 +1,11 @@
-// What is added to CFG, in a section of its own. The form keeps it in one field, as JSON of what differs from its default:
-// {pag: {scale: 3}, rescale: {phi: 0.7}}. Kinds, options and their texts come with the page, plugged-in ones as well.
+// What is added to CFG, in a section of its own. The form keeps it in one field, as JSON of what differs from its
+// default: {pag: {scale: 3}, rescale: {phi: 0.7}}. Kinds, options and their texts come with the page, plugged-in ones
+// as well.
 
 import { boot, bus, t } from "./live.js";
 import { h, mount } from "./dom.js";
-import { current, fill } from "./form.js";
-import { number } from "./options.js";
+import { current, enter } from "./fields.js";
+import { number } from "./option-fields.js";
 
 let place = null;
 let drawn = "";
@@ -14,15 +15,20 @@ export const guiding = () => JSON.parse(current().guidance || "{}");
 
 // The form's field for what an infotext or a record says.
 export function guided(wanted) {
-  const kinds = Object.entries(wanted).map(([kind, values]) => [kind, Object.fromEntries(Object.entries(values).filter(([name, value]) => differs(kind, name, value)))]);
+  const differing = (kind, values) => Object.entries(values).filter(([name, value]) => differs(kind, name, value));
+  const kinds = Object.entries(wanted).map(([kind, values]) => [kind, Object.fromEntries(differing(kind, values))]);
   return JSON.stringify(Object.fromEntries(kinds.filter(([, values]) => Object.keys(values).length)));
 }
 
-const differs = (kind, name, value) => boot.guidance[kind]?.options[name] && boot.guidance[kind].options[name].default !== value;
+function differs(kind, name, value) {
+  const option = boot.guidance[kind]?.options[name];
+  return option && option.default !== value;
+}
 
 function put(kind, name, value) {
   const now = guiding();
-  fill({ guidance: { ...now, [kind]: { ...now[kind], [name]: value ?? boot.guidance[kind].options[name].default } } }); // fill() leaves out defaults
+  const next = { ...now[kind], [name]: value ?? boot.guidance[kind].options[name].default };
+  enter({ guidance: guided({ ...now, [kind]: next }) }); // which leaves out defaults
 }
 
 function field(kind, name, option) {
@@ -30,7 +36,8 @@ function field(kind, name, option) {
   const key = `${kind}.${name}`;
   const take = (next) => put(kind, name, next);
   if (option.choices.length) return choice(key, option, value ?? option.default, take);
-  if (option.whole && option.low === 0 && option.high === 1) return tick(key, option, Boolean(value ?? option.default), take);
+  const binary = option.whole && option.low === 0 && option.high === 1;
+  if (binary) return tick(key, option, Boolean(value ?? option.default), take);
   const label = h("span", { title: t("field.range", { low: option.low, high: option.high }) }, option.label);
   return number(name, option, value ?? null, take, key, label);
 }
@@ -42,7 +49,8 @@ function choice(key, option, value, take) {
 }
 
 function tick(key, option, checked, take) {
-  const input = h("input", { type: "checkbox", checked, "data-option": key, onchange: () => take(Number(input.checked)) });
+  const onchange = () => take(Number(input.checked));
+  const input = h("input", { type: "checkbox", checked, "data-option": key, onchange });
   return h("label", { class: "option tick" }, input, h("span", {}, option.label));
 }
 

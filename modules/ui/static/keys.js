@@ -2,8 +2,8 @@
 
 import { t } from "./live.js";
 import { h, iconButton } from "./dom.js";
-import { generate } from "./form.js";
-import { interrupt, shownRecord, toggleFavourite } from "./canvas.js";
+import { interrupt, shownRecord } from "./canvas.js";
+import { toggleFavourite } from "./records.js";
 import { favourite, stepBy, viewing } from "./viewer.js";
 import { weigh } from "./weights.js";
 

@@ -1,7 +1,7 @@
 // What Gradio's lists lack: the choices there are now, typing that replaces, and a Tab that leaves them closed.
 
 import { boot, t } from "./live.js";
-import { facts, usable } from "./form.js";
+import { facts, usable } from "./checkpoints.js";
 
 const offered = new Set(); // Gradio's open list breaks when it gets shorter: what is gone stays in it, and says so
 

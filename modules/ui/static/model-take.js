@@ -2,7 +2,9 @@
 
 import { api, t } from "./live.js";
 import { button, h } from "./dom.js";
-import { current, facts, followAnew, usable } from "./form.js";
+import { facts, usable } from "./checkpoints.js";
+import { current } from "./fields.js";
+import { followAnew } from "./following.js";
 import { complain, toast } from "./toast.js";
 
 const PREDICTION = { epsilon: "ε", v: "v", flow: "flow" };

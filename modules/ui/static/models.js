@@ -2,7 +2,8 @@
 
 import { api, boot, bus, number, t } from "./live.js";
 import { button, h, icon, mount } from "./dom.js";
-import { current, fill } from "./form.js";
+import { current } from "./fields.js";
+import { fill } from "./fill.js";
 import { inWords, predictionName, takeForm } from "./model-take.js";
 import { markdown } from "./markdown.js";
 import { chooseFile } from "./parts.js";

@@ -3,7 +3,9 @@
 
 import { boot, bus, t } from "./live.js";
 import { h, mount } from "./dom.js";
-import { current, facts, fill } from "./form.js";
+import { facts } from "./checkpoints.js";
+import { current, enter } from "./fields.js";
+import { number } from "./option-fields.js";
 
 export const PACKED = ["options", "schedule_options", "discard_penultimate", "emphasis", "noise_source", "ensd"];
 const KINDS = PACKED.slice(0, 2);
@@ -48,38 +50,13 @@ function put(kind, name, value) {
   const values = kept();
   if (value === null) delete values[kind][name];
   else values[kind][name] = value;
-  fill({ sampler_options: pack(values) });
-}
-
-function problem(option, text) {
-  const value = Number(text);
-  if (text.trim() === "") return "";
-  if (!Number.isFinite(value)) return t("field.number");
-  if (value < option.low || value > option.high) return t("field.range", { low: option.low, high: option.high });
-  return option.whole && !Number.isInteger(value) ? t("settings.whole") : "";
-}
-
-// What an option's name does not say; plug-ins' names have nothing.
-const help = (name) => boot.texts[`option.help.${name}`] ?? null;
-
-// value, put: what the field holds, and what takes a new value (null for the default).
-export function number(name, option, value, put, key = name, label = h("code", {}, name)) {
-  const note = h("span", { class: "inf-note" });
-  const input = h("input", {
-    type: "text", inputmode: "decimal", value, placeholder: option.default, autocomplete: "off", "data-option": key,
-    oninput: () => {
-      note.textContent = problem(option, input.value);
-      input.toggleAttribute("aria-invalid", Boolean(note.textContent));
-      if (!note.textContent) put(input.value.trim() === "" || Number(input.value) === option.default ? null : Number(input.value));
-    },
-  });
-  return h("label", { class: "option", title: help(name) }, label, input, note);
+  enter({ sampler_options: pack(values) });
 }
 
 // name: of a value of kept(); entries: [value, label]
 function choice(name, label, entries) {
   const chosen = kept()[name];
-  const select = h("select", { "data-choice": name, onchange: () => fill({ sampler_options: pack({ ...kept(), [name]: entries[select.selectedIndex][0] }) }) },
+  const select = h("select", { "data-choice": name, onchange: () => enter({ sampler_options: pack({ ...kept(), [name]: entries[select.selectedIndex][0] }) }) },
     entries.map(([value, text]) => h("option", { selected: value === chosen }, text)));
   return h("label", { class: "option wide" }, h("span", {}, label), select);
 }
@@ -94,7 +71,7 @@ function draw() {
   place.dataset.owners = JSON.stringify(mine);
   const fields = KINDS.flatMap((kind) => Object.entries(mine[kind]).map(([name, option]) =>
     number(name, option, kept()[kind][name] ?? null, (value) => put(kind, name, value))));
-  const ensd = number("ensd", ENSD, kept().ensd, (value) => fill({ sampler_options: pack({ ...kept(), ensd: value }) }));
+  const ensd = number("ensd", ENSD, kept().ensd, (value) => enter({ sampler_options: pack({ ...kept(), ensd: value }) }));
   place.replaceChildren(...fields, ensd,
     choice("discard_penultimate", t("options.discard"), [[null, t("options.automatic")], [true, t("options.yes")], [false, t("options.no")]]),
     choice("noise_source", t("setting.noise_source"), [[null, t("options.setting")], ...SOURCES.map((source) => [source, source])]),

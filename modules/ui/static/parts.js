@@ -3,7 +3,7 @@
 
 import { api, bus, t } from "./live.js";
 import { h, icon, iconButton, mount } from "./dom.js";
-import { current, fill } from "./form.js";
+import { current, enter } from "./fields.js";
 
 const AUTOMATIC = "Automatic";
 let place = null;
@@ -38,13 +38,13 @@ function leaveMisfits() {
   const own = parts.some((part) => part.field === "vae" && part.own);
   if (vae !== AUTOMATIC && !(vae === "None" && own) && !files("vae").includes(vae)) wanted.vae = AUTOMATIC;
   if (kept.length < encoders().length) wanted.text_encoder = JSON.stringify(kept);
-  if (Object.keys(wanted).length) fill(wanted);
+  if (Object.keys(wanted).length) enter(wanted);
 }
 
 function choose(part, name) {
-  if (part.field === "vae") return fill({ vae: name });
+  if (part.field === "vae") return enter({ vae: name });
   const others = encoders().filter((each) => !part.files.includes(each));
-  return fill({ text_encoder: JSON.stringify(name === AUTOMATIC ? others : [...others, name]) });
+  return enter({ text_encoder: JSON.stringify(name === AUTOMATIC ? others : [...others, name]) });
 }
 
 // Puts a file where it fits with the chosen checkpoint; false where it fits nowhere.

@@ -2,7 +2,7 @@
 
 import { api, boot, t } from "./live.js";
 import { mount } from "./dom.js";
-import { fill, reuse } from "./form.js";
+import { fill, reuse } from "./fill.js";
 import { shownRecord } from "./canvas.js";
 import { PACKED } from "./options.js";
 import { complain, toast } from "./toast.js";

@@ -1,7 +1,6 @@
 // The settings as the browser knows them: asked for once, changed through the server, told to whoever listens.
 
-import { api, boot, bus } from "./live.js";
-import { followTheme } from "./shell.js";
+import { api, bus } from "./live.js";
 
 let known = null; // a promise of {sections, settings}
 const values = new Map();
@@ -35,14 +34,4 @@ export async function reload() {
   known = null;
   values.clear();
   return described();
-}
-
-// The page was written when the server started; the theme may have been changed since.
-function adoptTheme({ overruled }) {
-  boot.theme = overruled.theme ?? setting("theme", boot.theme);
-  followTheme();
-}
-
-export function start() {
-  described().then(adoptTheme, () => {});
 }

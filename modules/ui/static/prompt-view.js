@@ -3,16 +3,18 @@
 
 import { api, bus, t } from "./live.js";
 import { button, h, icon, iconButton, mount } from "./dom.js";
-import { current } from "./form.js";
+import { current } from "./fields.js";
 import { chosen } from "./styles.js";
 
 const FIELDS = ["prompt", "negative_prompt"];
 const WAIT_MS = 400;
+const FEW = 2; // troubles that are told at once
 // A text without any of these has no problem and one stage.
 const NOTABLE = /[()[\]{}<>\\|]|__|\bAND\b/;
 let timer = 0;
 let asked = "";
 let view = null;
+const unfolded = new Set(); // fields whose troubles are all told
 
 const id = (field) => field.replaceAll("_", "-");
 const notable = (values) => chosen().length > 0 || FIELDS.some((field) => NOTABLE.test(values[field] ?? "") || (values[field] ?? "").length > 100_000);
@@ -54,14 +56,25 @@ function show(field, trouble) {
 const sentence = (trouble) => t(`lint.${trouble.problem}`, trouble.values);
 const changes = (found, field) => found.parts.length > 1 || found.parts.some((part) => part.rows.length > 1) || found.drawn !== current()[field];
 
+const line = (text, onclick, before = null) =>
+  h("button", { type: "button", class: "trouble", onclick }, before, h("span", {}, text));
+
+function unfold(field) {
+  unfolded.add(field);
+  draw(field);
+  document.querySelectorAll(`#lint-${id(field)} .trouble`)[FEW]?.focus(); // what was pressed is gone
+}
+
 function draw(field) {
   const place = document.getElementById(`lint-${id(field)}`);
   if (!place) return;
   const found = view?.[field];
   const troubles = found?.troubles ?? [];
-  const shown = troubles.slice(0, 2).map((trouble) =>
-    h("button", { type: "button", class: "trouble", onclick: () => show(field, trouble) }, icon("triangle-alert"), h("span", {}, sentence(trouble))));
-  if (troubles.length > 2) shown.push(h("span", { class: "fine" }, t("lint.more", { count: troubles.length - 2 })));
+  if (troubles.length <= FEW) unfolded.delete(field);
+  const told = unfolded.has(field) ? troubles : troubles.slice(0, FEW);
+  const shown = told.map((trouble) => line(sentence(trouble), () => show(field, trouble), icon("triangle-alert")));
+  const left = troubles.length - told.length;
+  if (left) shown.push(line(t("lint.more", { count: left }), () => unfold(field)));
   const see = found && changes(found, field) ? button(t("steps.see"), "film", () => open(field), { class: "tool see" }) : null;
   place.replaceChildren(...shown, ...(see ? [see] : []));
 }

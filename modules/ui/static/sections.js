@@ -3,14 +3,15 @@
 
 import { boot, bus, t } from "./live.js";
 import { h, mount } from "./dom.js";
-import { changed } from "./form.js";
+import { changed } from "./following.js";
 
 const KEY = "inferenz.section.";
 
 // The fields inside; on a phone the sheet of controls also hides VAE and clip skip, which stand on top.
 const inside = (button) => boot.fields.filter((name) => {
   const element = document.getElementById(name.replaceAll("_", "-"));
-  return button.dataset.fields?.split(" ").includes(name) || element?.closest(`#${button.getAttribute("aria-controls")}`);
+  const body = button.getAttribute("aria-controls");
+  return button.dataset.fields?.split(" ").includes(name) || element?.closest(`#${body}`);
 });
 
 function mark(button) {
@@ -27,6 +28,19 @@ function set(button, open) {
   document.body.classList.toggle(`${button.dataset.section}-open`, open);
   document.getElementById(button.getAttribute("aria-controls"))?.classList.toggle("closed", !open);
   localStorage.setItem(KEY + button.dataset.section, open ? "open" : "");
+}
+
+// Brings a field into view, out of whatever is closed around it.
+export function reveal(input) {
+  const closed = input?.closest(".section-body.closed");
+  if (closed) document.querySelector(`[aria-controls="${closed.id}"]`)?.click();
+  if (input && !input.offsetParent) document.getElementById("controls-toggle")?.click(); // a phone's closed sheet
+  input?.scrollIntoView({ block: "nearest" });
+  input?.focus();
+}
+
+export function revealField(name) {
+  reveal(document.querySelector(`#${name.replaceAll("_", "-")} :is(textarea, input)`));
 }
 
 export function start() {

@@ -1,10 +1,10 @@
 // The settings, drawn from their own descriptions: whatever the server lists is here, in its words if the texts have none.
 
 import { boot, bus, t } from "./live.js";
-import { button, h, icon, iconButton, mount } from "./dom.js";
+import { button, h, icon, iconButton, mount, worded } from "./dom.js";
 import { change, described, reload, reset } from "./preferences.js";
-import { followTheme } from "./shell.js";
 import { onVisible, reloadHere } from "./tabs.js";
+import { followTheme } from "./theme.js";
 
 const rows = new Map(); // setting's name -> {spec, element, show, fold, note}
 let parts = null;
@@ -63,7 +63,7 @@ function row(spec) {
   const element = h("div", { class: `setting ${spec.kind}`, "data-name": spec.name },
     h("div", { class: "setting-text" },
       h("label", { for: id, id: `${id}-label` }, label, dot),
-      h("p", { id: `${id}-help` }, help, spec.needs_restart ? h("span", { class: "restart" }, t("settings.restart")) : null, forced ? h("span", { class: "restart" }, forced) : null)),
+      h("p", { id: `${id}-help` }, worded(help), marked(spec.needs_restart && t("settings.restart")), marked(forced))),
     h("div", { class: "setting-control" }, saved, back, control.element, note));
   let stored = spec.value;
   const show = (value) => {
@@ -107,6 +107,8 @@ function row(spec) {
   show(spec.value);
   return element;
 }
+
+const marked = (text) => (text ? h("span", { class: "restart" }, text) : null);
 
 // What can be told without asking the server, in the page's language.
 function outside(spec, value) {

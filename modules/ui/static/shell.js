@@ -1,32 +1,10 @@
-// Around the tabs: theme, language, queue, footer, and the bar that says when the server is away.
+// Around the tabs: language, queue, footer, and the bar that says when the server is away.
 
-import { active, boot, bus, newestFirst, number, t, url } from "./live.js";
+import { active, boot, bus, number, t, url } from "./live.js";
 import { h, icon, iconButton, mount } from "./dom.js";
 import { help } from "./keys.js";
 import { open as openQueue } from "./queue.js";
-
-const THEME = "inferenz.theme";
-const system = matchMedia("(prefers-color-scheme: dark)");
-const wanted = () => localStorage.getItem(THEME) ?? (["dark", "light"].includes(boot.theme) ? boot.theme : system.matches ? "dark" : "light");
-
-// Gradio sets its class from the system's wish; ours is put over it whenever it does.
-function applyTheme() {
-  const dark = wanted() === "dark";
-  if (document.body.classList.contains("dark") !== dark) document.body.classList.toggle("dark", dark);
-  document.documentElement.classList.toggle("dark", dark);
-  document.documentElement.classList.toggle("light", !dark);
-  for (const element of document.querySelectorAll("#theme-toggle")) element.replaceChildren(icon(dark ? "sun" : "moon"));
-}
-
-export const followTheme = applyTheme;
-
-function toggleTheme() {
-  const next = wanted() === "dark" ? "light" : "dark";
-  if (next === (system.matches ? "dark" : "light")) localStorage.removeItem(THEME);
-  else localStorage.setItem(THEME, next);
-  if (wanted() !== next) localStorage.setItem(THEME, next);
-  applyTheme();
-}
+import { followTheme, toggleTheme } from "./theme.js";
 
 // Gradio names the browser's language, whichever the page is in.
 function speakAs() {
@@ -47,7 +25,7 @@ function tools(element) {
     h("span", { class: "select" }, icon("languages"), chosen),
     iconButton(t("keys.title"), "circle-question-mark", help, { id: "help" }),
     boot.login ? h("form", { method: "post", action: url("logout") }, h("button", { class: "tool square", "aria-label": t("logout"), title: t("logout") }, icon("log-out"))) : null].filter(Boolean));
-  applyTheme();
+  followTheme();
   count();
 }
 
@@ -105,9 +83,6 @@ function connection({ detail: { state } }) {
 
 export function start() {
   mount("#inf-tools", tools);
-  new MutationObserver(applyTheme).observe(document.body, { attributes: true, attributeFilter: ["class"] });
-  system.addEventListener("change", applyTheme);
-  applyTheme();
   bus.addEventListener("job", count);
   mount("#inf-status", footer);
   bus.addEventListener("engine", ({ detail }) => {
@@ -117,5 +92,4 @@ export function start() {
   bus.addEventListener("connection", connection);
   speakAs();
   new MutationObserver(speakAs).observe(document.documentElement, { attributes: true, attributeFilter: ["lang"] });
-  newestFirst();
 }

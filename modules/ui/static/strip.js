@@ -2,7 +2,8 @@
 
 import { bus, ended, newestFirst, t } from "./live.js";
 import { h, mount } from "./dom.js";
-import { look, record, shownIndex, shownJob, tile } from "./canvas.js";
+import { look, shownIndex, shownJob, tile } from "./canvas.js";
+import { record } from "./records.js";
 
 let list = null;
 let frame = 0;

@@ -2,7 +2,7 @@
 
 import { api, bus, t } from "./live.js";
 import { button, h, icon, iconButton, mount } from "./dom.js";
-import { current, fill } from "./form.js";
+import { current, enter } from "./fields.js";
 import { styled } from "./prompt-grammar.js";
 import { ask, complain } from "./toast.js";
 
@@ -11,7 +11,7 @@ let asked = null;
 let sheet = null;
 
 export const chosen = () => JSON.parse(current().styles || "[]");
-const choose = (names) => fill({ styles: JSON.stringify(names) });
+const choose = (names) => enter({ styles: JSON.stringify(names) });
 const of = (name) => known.find((style) => style.name === name);
 
 // The texts that the chosen styles add to a prompt or negative prompt.
@@ -31,7 +31,8 @@ function toggle(name) {
 // What AUTOMATIC1111's clipboard button does: the styles become text of the prompt and are chosen no longer.
 function insert() {
   const values = current();
-  fill({ prompt: styled(values.prompt, additions("prompt")), negative_prompt: styled(values.negative_prompt, additions("negative_prompt")), styles: "[]" });
+  const [prompt, negative] = ["prompt", "negative_prompt"].map((name) => styled(values[name], additions(name)));
+  enter({ prompt, negative_prompt: negative, styles: "[]" });
   sheet?.close();
 }
 

@@ -1,7 +1,7 @@
 // Short words at the lower edge, with at most one thing to do about them, and the question before something final.
 
 import { t } from "./live.js";
-import { button, h, iconButton } from "./dom.js";
+import { button, h, iconButton, worded } from "./dom.js";
 
 let shown = null;
 let timer = 0;
@@ -11,7 +11,7 @@ const place = () => [...document.querySelectorAll("dialog[open]")].at(-1) ?? doc
 
 export function toast(text, { label = "", run = null, danger = false, seconds = 4 } = {}) {
   drop();
-  shown = h("div", { class: `toast${danger ? " danger" : ""}`, role: danger ? "alert" : "status" }, h("span", {}, text),
+  shown = h("div", { class: `toast${danger ? " danger" : ""}`, role: danger ? "alert" : "status" }, h("span", {}, worded(text)),
     run && button(label, "undo-2", () => { drop(); run(); }),
     iconButton(t("close"), "x", drop));
   place().append(shown);

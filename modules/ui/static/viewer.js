@@ -2,7 +2,7 @@
 
 import { t, url } from "./live.js";
 import { h, iconButton } from "./dom.js";
-import { record, toggleFavourite } from "./canvas.js";
+import { record, toggleFavourite } from "./records.js";
 
 let open = null; // {dialog, ids, at}
 

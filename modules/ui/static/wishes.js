@@ -1,9 +1,11 @@
-// What the chosen checkpoint makes of the form: inputs that only some models have, what is of no use with it, its own size,
-// and the settings that are remembered for it.
+// What the chosen checkpoint makes of the form: inputs that only some models have, what is of no use with it, its own
+// size, and the settings that are remembered for it.
 
 import { api, boot, bus, t } from "./live.js";
 import { button, h, mount } from "./dom.js";
-import { changed, current, facts, fill, inputs, usable } from "./form.js";
+import { facts, usable } from "./checkpoints.js";
+import { current, enter } from "./fields.js";
+import { changed } from "./following.js";
 import { complain, toast } from "./toast.js";
 
 const REMEMBERED = ["width", "height", "steps", "cfg_scale", "sampler", "schedule", "clip_skip", "vae"];
@@ -20,7 +22,7 @@ function draw() {
   drawProfile();
 }
 
-// As in form.js what is wrong with a field stands below it; a job with it would be refused.
+// As in numbers.js what is wrong with a field stands below it; a job with it would be refused.
 function misfit(name, wrong) {
   const field = document.getElementById(name);
   if (!field) return;
@@ -38,13 +40,25 @@ function drawNative() {
   chip.textContent = `${wishes.width} × ${wishes.height}`;
 }
 
+// What a profile remembers, and a request takes of the inputs that only some models have.
+export function inputs() {
+  const values = current();
+  const { flow, distilled } = facts();
+  const encoders = JSON.parse(values.text_encoder || "[]");
+  return {
+    text_encoder: encoders.length ? encoders : "Automatic",
+    distilled_cfg_scale: distilled ? values.distilled_cfg_scale : null,
+    shift: flow && Number(values.shift) > 0 ? values.shift : null, // 0: the model's own rule
+  };
+}
+
 async function remember(forget) {
   const values = current();
   const wanted = { ...Object.fromEntries(REMEMBERED.map((name) => [name, values[name]])), ...inputs() };
   try {
     await api("models/profile", { name: values.checkpoint, values: forget ? {} : wanted });
     await usable();
-    if (forget) fill(facts().wishes);
+    if (forget) enter(facts().wishes);
     toast(t(forget ? "profile.forgotten" : "profile.remembered", { name: values.checkpoint }));
   } catch (error) {
     complain(error);
@@ -55,19 +69,24 @@ function drawProfile() {
   const place = document.getElementById("profile-tools");
   const { profile, wishes } = facts();
   if (!place || !wishes) return;
-  place.querySelector("#profile-remember").disabled = ![...REMEMBERED, "text_encoder", "distilled_cfg_scale", "shift"].some(changed);
+  const names = [...REMEMBERED, "text_encoder", "distilled_cfg_scale", "shift"];
+  place.querySelector("#profile-remember").disabled = !names.some(changed);
   place.querySelector("#profile-forget").hidden = !profile;
 }
 
 export function start() {
   mount("#profile-tools", (element) => {
+    const titled = (id, title) => ({ id, title: t(title) });
     element.replaceChildren(
-      button(t("profile.remember"), "star", () => remember(false), { id: "profile-remember", title: t("profile.remember.title") }),
-      button(t("profile.forget"), "rotate-ccw", () => remember(true), { id: "profile-forget", title: t("profile.forget.title") }));
+      button(t("profile.remember"), "star", () => remember(false), titled("profile-remember", "profile.remember.title")),
+      button(t("profile.forget"), "rotate-ccw", () => remember(true), titled("profile-forget", "profile.forget.title")));
     drawProfile();
   });
   mount("#native", (chip) => {
-    chip.addEventListener("click", () => { const { width, height } = facts().wishes; fill({ width, height }); });
+    chip.addEventListener("click", () => {
+      const { width, height } = facts().wishes;
+      enter({ width, height });
+    });
     drawNative();
   });
   bus.addEventListener("form", draw);
