@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
 
@@ -72,7 +73,9 @@ def address(app: App) -> Iterator[str]:
         thread.start()
         while not server.started:
             time.sleep(0.05)
-        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+        found = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        httpx.get(found, trust_env=False)  # routes are made at the first request: see `served`
+        yield found
         server.should_exit = True
         thread.join(20)
 

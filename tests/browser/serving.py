@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import uvicorn
 
 from modules.ui.web import create_web
@@ -40,7 +41,11 @@ def served(app: App, port: int = 0) -> Iterator[str]:
         try:
             while not server.started and not running.done():
                 time.sleep(0.02)
-            yield f"http://127.0.0.1:{sock.getsockname()[1]}/"
+            found = f"http://127.0.0.1:{sock.getsockname()[1]}/"
+            # FastAPI makes its routes at the first request: now, and not while pytest changes what is done with
+            # warnings, which holds for all threads
+            httpx.get(found, trust_env=False)
+            yield found
         finally:
             server.should_exit = True
             running.result()
