@@ -1,6 +1,6 @@
 """In which type training computes: bfloat16 where the hardware has it, else float32.
 
-A CPU that has no bfloat16 of its own computes in it all the same, fifty times slower than in float32.
+A CPU that has no bfloat16 of its own computes in it all the same, far slower than in float32.
 """
 
 from __future__ import annotations

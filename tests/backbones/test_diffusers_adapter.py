@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 from collections import UserDict
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import diffusers
 import pytest
@@ -29,18 +28,10 @@ SIDE = 64
 
 # A library's own use of another one's old names is nothing that we could change
 pytestmark = [
+    pytest.mark.usefixtures("no_network"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers"),
     pytest.mark.filterwarnings("ignore::FutureWarning:diffusers"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*values: object) -> NoReturn:
-        raise AssertionError("a test asked for the network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
 class Folders(UserDict[str, Path]):
