@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,27 +22,44 @@ SMALLEST_TILE = 16
 MARGIN = 8  # latent pixels of the opposite side around a seamless picture that is decoded in tiles
 
 
-class Autoencoder:
-    """A loaded KL autoencoder. A latent z is stored as (z - shift) * scaling, with about unit variance.
+@dataclass(frozen=True, kw_only=True)
+class Scaled:
+    """How the latents of a model lie: (z - shift) * scaling of the VAE's own z, which has about unit variance.
 
-    scaling, shift: the family's, unless the file's own configuration says otherwise. load(placement): loads it once
-    more, for the retry in float32.
+    mean, deviation: by channel, and taken out before; of few models only, together or not at all.
     """
+
+    scaling: float
+    shift: float = 0.0
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
+
+    def told(self, config: Mapping[str, Any]) -> Scaled:
+        """The same, with what a VAE's own configuration says in diffusers' words."""
+        own = {name: value for name, value in config.items() if value is not None}
+        return Scaled(
+            scaling=float(own.get("scaling_factor", self.scaling)), shift=float(own.get("shift_factor", self.shift)),
+            mean=tuple(own.get("latents_mean", self.mean)), deviation=tuple(own.get("latents_std", self.deviation)),
+        )  # fmt: skip
+
+
+class Autoencoder:
+    """A loaded KL autoencoder. A latent z is stored as `Scaled` says. load(placement): loads it once more, for the
+    retry in float32."""
 
     def __init__(
         self,
         vae: AutoencoderKL,
         placement: Placement,
         *,
-        scaling: float,
-        shift: float = 0.0,
+        scaled: Scaled,
         load: Callable[[Placement], AutoencoderKL],
         turns: Turns | None = None,
     ) -> None:
         self.vae = vae
         self.channels, self.downscale = self._measures(vae.config)
         self._placement, self._load, self._turns = placement, load, turns
-        self._scaling, self._shift = scaling, shift
+        self._scaled = scaled
         self._exact: AutoencoderKL | None = None
 
     @property
@@ -105,10 +122,15 @@ class Autoencoder:
         return picture
 
     def _stored(self, latent: Tensor) -> Tensor:
-        return (latent - self._shift) * self._scaling
+        if self._scaled.mean:
+            latent = (latent - by_channel(self._scaled.mean, latent)) / by_channel(self._scaled.deviation, latent)
+        return (latent - self._scaled.shift) * self._scaled.scaling
 
     def _unstored(self, latent: Tensor) -> Tensor:
-        return latent / self._scaling + self._shift
+        found = latent / self._scaled.scaling + self._scaled.shift
+        if not self._scaled.mean:
+            return found
+        return found * by_channel(self._scaled.deviation, latent) + by_channel(self._scaled.mean, latent)
 
     def _chosen(self, fp32: bool) -> AutoencoderKL:
         if not fp32 or self._placement.vae_dtype == torch.float32:
@@ -132,3 +154,8 @@ class Autoencoder:
             yield
         finally:
             vae.use_tiling, vae.tile_latent_min_size, vae.tile_sample_min_size = before
+
+
+def by_channel(values: Sequence[float], like: Tensor) -> Tensor:
+    """(1, C, 1, 1), on the device and in the dtype of `like`."""
+    return torch.tensor(values, device=like.device, dtype=like.dtype).reshape(1, -1, 1, 1)

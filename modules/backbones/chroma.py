@@ -15,6 +15,7 @@ from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
 from torch import Tensor
 from torch.nn import functional
 
+from modules.backbones.autoencoder import Scaled
 from modules.backbones.encoders.t5 import T5Encoder
 from modules.backbones.loaded import Built
 from modules.backbones.loading import Assembly
@@ -91,7 +92,7 @@ def chroma(info: ModelInfo, separate: Separate[ModelInfo], placement: Placement)
     transformer = assembly.denoiser(ChromaTransformer2DModel, _build)
     t5 = assembly.t5("text_encoder", length=LENGTH, masked=True, spare=1)
     assembly.check_width({"text_encoder": t5.width}, transformer.config["joint_attention_dim"])
-    vae = assembly.autoencoder(scaling=SCALING, shift=SHIFT)
+    vae = assembly.autoencoder(Scaled(scaling=SCALING, shift=SHIFT))
     built = assembly.built(transformer, vae, chroma.load)
     return Chroma(built, t5=t5)
 

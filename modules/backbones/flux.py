@@ -12,6 +12,7 @@ import torch
 from diffusers import FluxTransformer2DModel
 from torch import Tensor
 
+from modules.backbones.autoencoder import Scaled
 from modules.backbones.encoders.clip import ClipEncoder
 from modules.backbones.encoders.t5 import T5Encoder
 from modules.backbones.loaded import Built
@@ -95,7 +96,7 @@ def flux(info: ModelInfo, separate: Separate[ModelInfo], placement: Placement) -
     t5 = assembly.t5("text_encoder_2", length=family.reads.of(info.variant))
     assembly.check_width({"text_encoder": clip.width}, transformer.config["pooled_projection_dim"])
     assembly.check_width({"text_encoder_2": t5.width}, transformer.config["joint_attention_dim"])
-    vae = assembly.autoencoder(scaling=SCALING, shift=SHIFT)
+    vae = assembly.autoencoder(Scaled(scaling=SCALING, shift=SHIFT))
     built = assembly.built(transformer, vae, flux.load)
     return Flux(built, clip=clip, t5=t5)
 

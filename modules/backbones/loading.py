@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderKLQwenImage
-from torch import nn
+from torch import Tensor, nn
 
-from modules.backbones.autoencoder import Autoencoder
+from modules.backbones.autoencoder import Autoencoder, Scaled
 from modules.backbones.encoders.clip import PROJECTION, SD1, Chunker, ClipEncoder, Layer, load_clip
 from modules.backbones.encoders.qwen import Kind, QwenEncoder, load_qwen
 from modules.backbones.encoders.t5 import T5Encoder, load_t5
@@ -118,19 +118,25 @@ class Assembly:
     def qwen_autoencoder(self) -> QwenAutoencoder:
         """Qwen-Image's VAE, ready to compute. Raises CheckpointError."""
         vae, again = self._vae(AutoencoderKLQwenImage)
-        return QwenAutoencoder(vae, self.placement, scaling=1.0, load=again, turns=self.turns)
+        scaled = Scaled(scaling=1.0).told(vae.config)
+        return QwenAutoencoder(vae, self.placement, scaled=scaled, load=again, turns=self.turns)
 
-    def autoencoder(self, *, scaling: float, shift: float = 0.0) -> Autoencoder:
-        """The VAE, ready to compute. scaling, shift: the family's, where the file's configuration says nothing.
+    def autoencoder(self, scaled: Scaled) -> Autoencoder:
+        """The VAE, ready to compute. scaled: the family's, where the file's configuration says nothing.
 
         Raises CheckpointError.
         """
         vae, again = self._vae(AutoencoderKL)
-        own = {name: value for name, value in self.config(VAE).items() if value is not None}
-        scaling, shift = own.get("scaling_factor", scaling), own.get("shift_factor", shift)
-        return Autoencoder(
-            vae, self.placement, scaling=float(scaling), shift=float(shift), load=again, turns=self.turns
-        )  # fmt: skip
+        if not (scaled.mean and self._files[VAE].alone):  # a model with latents of its own has them with any VAE
+            scaled = scaled.told(self.config(VAE))
+        return Autoencoder(vae, self.placement, scaled=scaled, load=again, turns=self.turns)
+
+    def values(self, *names: str) -> tuple[tuple[float, ...], ...]:
+        """Small tensors of the checkpoint that say something of it; () for one that it does not have."""
+        header = self._headers[self.info.path]
+        found = map_tensors(header, [name for name in names if name in header.tensors])
+        given = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+        return tuple(tuple(given[name].float().flatten().tolist()) if name in given else () for name in names)
 
     def built(self, denoiser: nn.Module, autoencoder: Autoencoder, load: Load) -> Built:
         """What it has come to, the text encoders aside. load: loads such a model once more."""

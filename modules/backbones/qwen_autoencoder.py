@@ -5,11 +5,10 @@ It halves the sides three times, as KL autoencoders do; each of its 16 channels 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from modules.backbones.autoencoder import SMALLEST_TILE, TILE, Autoencoder
@@ -20,7 +19,7 @@ _SIZES = (
 
 
 class QwenAutoencoder(Autoencoder):
-    """A loaded AutoencoderKLQwenImage. A latent z is stored as (z - mean) / deviation, by channel."""
+    """A loaded AutoencoderKLQwenImage, whose configuration holds mean and deviation."""
 
     def _measures(self, config: Any) -> tuple[int, int]:
         return int(config.z_dim), 2 ** len(config.temperal_downsample)  # sic, in diffusers
@@ -32,14 +31,6 @@ class QwenAutoencoder(Autoencoder):
     def _picture(self, vae: Any, latent: Tensor) -> Tensor:
         frames: Tensor = vae.decode(latent.unsqueeze(2), return_dict=False)[0]
         return frames.squeeze(2)
-
-    def _stored(self, latent: Tensor) -> Tensor:
-        config = self.vae.config
-        return (latent - _by_channel(config.latents_mean, latent)) / _by_channel(config.latents_std, latent)
-
-    def _unstored(self, latent: Tensor) -> Tensor:
-        config = self.vae.config
-        return latent * _by_channel(config.latents_std, latent) + _by_channel(config.latents_mean, latent)
 
     @contextmanager
     def _tiling(self, vae: Any, latent: Tensor) -> Iterator[None]:
@@ -55,8 +46,3 @@ class QwenAutoencoder(Autoencoder):
             vae.use_tiling = before[0]
             for name, size in zip(_SIZES, before[1], strict=True):
                 setattr(vae, name, size)
-
-
-def _by_channel(values: Sequence[float], like: Tensor) -> Tensor:
-    """(1, C, 1, 1), on the device and in the dtype of `like`."""
-    return torch.tensor(values, device=like.device, dtype=like.dtype).reshape(1, -1, 1, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from modules.backbones.autoencoder import Scaled
 from modules.backbones.encoders.clip import SD1, Chunker
 from modules.backbones.unet import SCALING, UnetModel
 from modules.backbones.unet_loading import UnetAssembly
@@ -26,5 +27,5 @@ def load_sd1(
     assembly = UnetAssembly(family, info, separate or Separate(), placement)
     unet = assembly.unet()
     readers = assembly.readers({TEXT: SD1}, tokenizer)
-    vae = assembly.autoencoder(scaling=SCALING)
+    vae = assembly.autoencoder(Scaled(scaling=SCALING))
     return UnetModel(assembly.built(unet, vae, partial(load_sd1, tokenizer=tokenizer)), readers)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from modules.backbones.autoencoder import Scaled
 from modules.backbones.encoders.clip import SD2, Layer
 from modules.backbones.unet import SCALING, UnetModel
 from modules.backbones.unet_loading import UnetAssembly
@@ -24,7 +25,7 @@ def sd2(info: ModelInfo, separate: Separate[ModelInfo], placement: Placement) ->
     # The 2.1 model of 768 x 768, which is the one that predicts v, attends beyond float16's range
     unet = assembly.unet(upcast=info.prediction == "v")
     readers = assembly.readers({TEXT: layer_of(assembly.config(TEXT))})
-    vae = assembly.autoencoder(scaling=SCALING)
+    vae = assembly.autoencoder(Scaled(scaling=SCALING))
     return UnetModel(assembly.built(unet, vae, sd2.load), readers)
 
 

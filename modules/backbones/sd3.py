@@ -11,6 +11,7 @@ from diffusers import SD3Transformer2DModel
 from torch import Tensor
 from torch.nn import functional
 
+from modules.backbones.autoencoder import Scaled
 from modules.backbones.encoders.clip import CLIP_G, CLIP_L, ClipEncoder
 from modules.backbones.encoders.encoded import EncodedText
 from modules.backbones.encoders.t5 import T5Encoder
@@ -89,7 +90,7 @@ def sd3(info: ModelInfo, separate: Separate[ModelInfo], placement: Placement) ->
     assembly.check_width(clips, widths["pooled_projection_dim"])
     if t5:
         assembly.check_width({"text_encoder_3": t5.width}, widths["joint_attention_dim"])
-    vae = assembly.autoencoder(scaling=SCALING, shift=SHIFT)
+    vae = assembly.autoencoder(Scaled(scaling=SCALING, shift=SHIFT))
     built = assembly.built(transformer, vae, sd3.load)
     return Sd3(built, clip_l=clip_l, clip_g=clip_g, t5=t5)
 

@@ -7,9 +7,11 @@ width of 2048; the refiner the latter alone. The UNet is also told bigG's pooled
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
+from modules.backbones.autoencoder import Scaled
 from modules.backbones.encoders.clip import CLIP_G, CLIP_L, ClipEncoder
 from modules.backbones.loaded import Built
 from modules.backbones.unet import UnetModel
@@ -17,10 +19,13 @@ from modules.backbones.unet_loading import UnetAssembly
 from modules.core.checkpoint import ModelInfo, Separate
 from modules.core.errors import UnsupportedCheckpoint
 from modules.diffusion.backbone import Batch, Placement, backbone
+from modules.families.layouts.edm import LATENT_DEVIATION, LATENT_MEAN
 from modules.families.layouts.parts import TEXT, TEXT_2
 from modules.families.sdxl import sdxl as family
 
 SCALING = 0.13025  # of the VAE: stabilityai/sdxl-vae's configuration
+# Playground v2.5's latents, where its file does not say them: its VAE's published configuration
+PLAYGROUND = Scaled(scaling=0.5, mean=(-1.6574, 1.886, -1.383, 2.5155), deviation=(8.4927, 5.9022, 6.5498, 5.2299))
 SIZES, AESTHETIC = 6, 5  # how many numbers the base and the refiner are told
 # What the refiner is told of how well the picture was liked, for prompt and negative prompt: the defaults of
 # diffusers, ComfyUI and AUTOMATIC1111
@@ -68,5 +73,13 @@ def sdxl(info: ModelInfo, separate: Separate[ModelInfo], placement: Placement) -
     assembly = UnetAssembly(family, info, separate, placement)
     unet = assembly.unet()
     readers = assembly.readers({TEXT: CLIP_L, TEXT_2: CLIP_G})
-    vae = assembly.autoencoder(scaling=SCALING)
+    vae = assembly.autoencoder(_scaled(assembly))
     return Sdxl(assembly.built(unet, vae, sdxl.load), readers)
+
+
+def _scaled(assembly: UnetAssembly) -> Scaled:
+    """How the latents of the base lie, or Playground's, which alone predicts as EDM's do."""
+    if assembly.info.prediction != "edm":
+        return Scaled(scaling=SCALING)
+    mean, deviation = assembly.values(LATENT_MEAN, LATENT_DEVIATION)
+    return replace(PLAYGROUND, mean=mean, deviation=deviation) if mean and deviation else PLAYGROUND

@@ -27,6 +27,7 @@ from modules.diffusion.parameterisation import scale_input, to_denoised
 
 SCALING = 0.18215  # of the VAE of Stable Diffusion 1 and 2: CompVis' configuration
 SCHEDULER = "scheduler"  # of `ModelInfo.config`: what the checkpoint says of its noise levels
+_EDM = {"low": "sigma_min", "high": "sigma_max", "data": "sigma_data"}
 MEDIUM_GREY = 0.5  # of 0..1: what an inpainting model is shown where nothing is to be kept
 
 
@@ -83,9 +84,9 @@ class UnetModel(Loaded):
         Raises RequestError for rows with another number of channels beside them than the UNet has.
         """
         device, dtype, x, sigmas = self.placement.unet_device, self.placement.dtype, batch.x, batch.sigmas
-        times = self._sent([self._levels.timestep(sigma) for sigma in sigmas.tolist()])
+        times = self._sent([self._levels.told(sigma) for sigma in sigmas.tolist()])
         levels = sigmas.to(x.device, non_blocking=sigmas.is_pinned())
-        seen = scale_input(x, levels).to(device=device, dtype=dtype)
+        seen = scale_input(x, levels, self._levels.data).to(device=device, dtype=dtype)
         if (beside := self._channels(batch)) is not None:
             seen = torch.cat([seen, beside], dim=1)
         with wrapping(self._unet, batch.seamless), self._changed(batch):
@@ -96,7 +97,8 @@ class UnetModel(Loaded):
                 added_cond_kwargs=self._told(batch),
                 return_dict=False,
             )[0]
-        return to_denoised(self._levels.prediction, x, output.to(device=x.device, dtype=torch.float32), levels)
+        found = output.to(device=x.device, dtype=torch.float32)
+        return to_denoised(self._levels.prediction, x, found, levels, self._levels.data)
 
     def _told(self, batch: Batch) -> dict[str, Tensor] | None:
         """What the UNet is told besides time and text, by diffusers' names."""
@@ -149,9 +151,13 @@ def levels_of(info: ModelInfo) -> NoiseLevels:
     """The noise levels of a checkpoint, by what config["scheduler"] says in diffusers' words.
 
     Rescaled to end in noise alone where it says so ("zero_terminal_snr" or "rescale_betas_zero_snr") and the model
-    predicts v: the noise of noise alone would tell nothing of the picture. Raises UnsupportedCheckpoint.
+    predicts v: the noise of noise alone would tell nothing of the picture. EDM's where it names their "sigma_data", or
+    the model predicts as EDM's do. Raises UnsupportedCheckpoint.
     """
     told = info.config.get(SCHEDULER, {})
+    if info.prediction == "edm" or "sigma_data" in told:
+        own = {ours: float(told[name]) for ours, name in _EDM.items() if name in told}
+        return replace(NoiseLevels.edm(**own), prediction=info.prediction, family=info.family)
     kind = told.get("beta_schedule", "scaled_linear")
     if kind != "scaled_linear":
         raise UnsupportedCheckpoint(

@@ -13,6 +13,7 @@ import torch
 from diffusers import ZImageTransformer2DModel
 from torch import Tensor
 
+from modules.backbones.autoencoder import Scaled
 from modules.backbones.loading import Assembly
 from modules.backbones.qwen_texts import ReadByQwen
 from modules.backbones.transformer import Seen
@@ -48,7 +49,7 @@ def z_image(info: ModelInfo, separate: Separate[ModelInfo], placement: Placement
     transformer = assembly.denoiser(ZImageTransformer2DModel, _build)
     text = assembly.qwen(TEXT, kind="qwen3", template=Z_IMAGE)
     assembly.check_width({TEXT: text.width}, transformer.config.cap_feat_dim)
-    vae = assembly.autoencoder(scaling=SCALING, shift=SHIFT)
+    vae = assembly.autoencoder(Scaled(scaling=SCALING, shift=SHIFT))
     return ZImage(assembly.built(transformer, vae, z_image.load), text=text)
 
 

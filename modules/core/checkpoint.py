@@ -84,9 +84,10 @@ class ModelInfo:
 
     name: path below the models folder without extension, with forward slashes (unique within the catalog).
     family: registry name (`sd1`); label: as shown ("Stable Diffusion 1"); supported False: recognised, not loadable
-    (`problem` says why). prediction: "epsilon", "v" or "flow". variant: what sets it apart within its family, such
-    as "inpaint", "refiner", "turbo", "schnell"; "" for the plain model. dtype: of most weight bytes. quantisation: how
-    weights are packed: "" (not at all), "fp8", "fp8_scaled", "nf4", "fp4" or "gguf". layout: "original" or "diffusers".
+    (`problem` says why). prediction: "epsilon", "v", "edm" or "flow". variant: what sets it apart within its family,
+    such as "inpaint", "refiner", "turbo", "schnell"; "" for the plain model. dtype: of most weight bytes.
+    quantisation: how weights are packed: "" (not at all), "fp8", "fp8_scaled", "nf4", "fp4" or "gguf". layout:
+    "original" or "diffusers".
     components: by diffusers' names, of "unet" or "transformer", "text_encoder", "text_encoder_2", "text_encoder_3",
     "vae". config: by component, the keyword arguments of its class.
     For a text encoder or VAE alone in a file, `variant` is its kind (see `Part`).

@@ -58,14 +58,18 @@ class NoiseLevels:
 
     sigma = sqrt((1 - alpha_bar) / alpha_bar); Song et al. 2021 (DDIM) name the schedule, Karras et al. 2022 the sigma.
     Of a flow model (Lipman et al. 2023) sigma is its time t itself, and x = (1 - sigma) * x0 + sigma * n; the last one
-    is 1, noise alone. prediction: "epsilon", "v" or "flow". family: of the model, for schedules with tables of their
-    own. terminal: of a flow model, the time at which its last step is to begin, whatever the schedule; 0 for none.
+    is 1, noise alone. prediction: "epsilon", "v", "edm" or "flow", see `modules.diffusion.parameterisation`. family: of
+    the model, for schedules with tables of their own. terminal: of a flow model, the time at which its last step is to
+    begin, whatever the schedule; 0 for none. data: the deviation of the latents that inputs and outputs were scaled by
+    (EDM's sigma_data). logarithmic: the model is told sigma's logarithm in place of a timestep, as EDM has it.
     """
 
     sigmas: tuple[float, ...]
     prediction: str = "epsilon"
     family: str = ""
     terminal: float = 0.0
+    data: float = 1.0
+    logarithmic: bool = False
 
     @classmethod
     def scaled_linear(cls, start: float = 0.00085, end: float = 0.012, count: int = 1000) -> NoiseLevels:
@@ -97,6 +101,13 @@ class NoiseLevels:
         times = (index / count for index in range(1, count + 1))
         return cls(tuple(shift * t / (1 + (shift - 1) * t) for t in times), "flow", family, terminal)
 
+    @classmethod
+    def edm(cls, low: float = 0.002, high: float = 80.0, data: float = 0.5) -> NoiseLevels:
+        """Those of Karras et al. 2022 (EDM), where any level may come: a table of 1000, even in log sigma."""
+        ratio = math.log(high / low)
+        table = (low * math.exp(ratio * index / 999) for index in range(1000))
+        return cls(tuple(table), "edm", data=data, logarithmic=True)
+
     @property
     def flows(self) -> bool:
         """Whether they are a flow model's."""
@@ -120,6 +131,10 @@ class NoiseLevels:
         low = min(int(t), len(self.sigmas) - 2)
         weight = t - low
         return math.exp((1 - weight) * math.log(self.sigmas[low]) + weight * math.log(self.sigmas[low + 1]))
+
+    def told(self, sigma: float) -> float:
+        """What the model is told as the time of `sigma`: the timestep, or a quarter of the logarithm (c_noise)."""
+        return math.log(sigma) / 4 if self.logarithmic else self.timestep(sigma)
 
     def timestep(self, sigma: float) -> float:
         """The possibly fractional timestep of `sigma`: the inverse of `sigma()`, clamped to the trained range."""

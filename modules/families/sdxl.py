@@ -2,7 +2,8 @@
 
 The refiner has a wider UNet under OpenCLIP-G alone. Pruned models (SSD-1B, Vega) have fewer layers and the same inputs.
 Models that predict v (NoobAI v-pred and others) say so by a tensor `v_pred`, and by `ztsnr` that their noise levels end
-in pure noise; what their files do not say may be in their names.
+in pure noise; what their files do not say may be in their names. Two were trained as Karras et al. 2022 do (EDM) and
+say so by tensors: Playground v2.5 by `edm_mean` and `edm_std` of its latents, CosXL by `edm_vpred.sigma_max`.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import Any
 
 from modules.core.checkpoint import Defaults, Header, ModelInfo
 from modules.core.errors import NotAMatch
-from modules.core.family import Part, family, foreign
+from modules.core.family import Part, family
 from modules.families.layouts.describe import described, read_prediction, says, zero_terminal_snr
+from modules.families.layouts.edm import edm_levels
 from modules.families.layouts.parts import TEXT, TEXT_2, UNET, VAE, sort_parts
 from modules.families.layouts.scheduling import FAST_VARIANTS, fast_defaults, fast_variant
 from modules.families.layouts.unets import unet_of
@@ -34,7 +36,7 @@ PARTS = (
     label=LABEL,
     rank=30,
     parts=PARTS,
-    predictions=("epsilon", "v"),
+    predictions=("epsilon", "v", "edm"),
     variants=("", "inpaint", "refiner", "pix2pix", *FAST_VARIANTS),
 )
 def sdxl(header: Header) -> ModelInfo:
@@ -42,17 +44,17 @@ def sdxl(header: Header) -> ModelInfo:
     unet = unet_of(header)
     if unet is None or not unet.embeds_size or unet.context is None:
         raise NotAMatch(f"{header.file_name} has no {LABEL} UNet.")
-    if "edm_mean" in header.tensors or header.configs.get("scheduler", {}).get("_class_name", "").startswith("EDM"):
-        problem = "this is Playground v2.5, an SDXL trained in EDM's noise levels, not supported yet."
-        return foreign(header, "sdxl", LABEL, problem, variant="playground")
     parts = sort_parts(header)
     config = parts.configs
     variant = _variant(header, unet.channels, unet.context, config)
     prediction = read_prediction(header) or ("v" if says(header, *_V_WORDS) else "epsilon")
-    if zero_terminal_snr(header) or (prediction == "v" and not header.configs and "v_pred" not in header.tensors):
+    plain = Defaults(width=1024, height=1024, steps=25, cfg_scale=5.0 if prediction == "v" else 7.0)
+    if edm := edm_levels(header):
+        prediction, config["scheduler"] = edm.prediction, edm.scheduler
+        plain = replace(plain, steps=edm.steps, cfg_scale=edm.cfg_scale, sampler="dpmpp_2m", schedule="karras")
+    elif zero_terminal_snr(header) or (prediction == "v" and not header.configs and "v_pred" not in header.tensors):
         # Those that predict v are trained down to pure noise; a file that marks v alone knows better
         config["scheduler"] = {"zero_terminal_snr": True}
-    plain = Defaults(width=1024, height=1024, steps=25, cfg_scale=5.0 if prediction == "v" else 7.0)
     return described(
         header,
         parts,
@@ -60,7 +62,7 @@ def sdxl(header: Header) -> ModelInfo:
         label=f"{LABEL} refiner" if variant == "refiner" else LABEL,
         prediction=prediction,
         variant=variant,
-        defaults=fast_defaults(header, variant, replace(plain)),
+        defaults=fast_defaults(header, variant, plain),
         config=config,
         problem=""
         if unet.channels in (4, *_CHANNELS)

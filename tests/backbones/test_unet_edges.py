@@ -15,7 +15,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from modules.backbones.autoencoder import Autoencoder
+from modules.backbones.autoencoder import Autoencoder, Scaled
 from modules.backbones.sd2 import sd2
 from modules.backbones.sdxl import sdxl
 from modules.backbones.unet import UnetModel, levels_of
@@ -29,7 +29,7 @@ from modules.engine.forward import joined
 from modules.families.text_encoder import identify_text_encoder
 from modules.families.vae import identify_vae
 from tests.backbones.unet_files import write_original
-from tests.backbones.unets import FP32, SD2, SDXL, Kind, info, latent, networks
+from tests.backbones.unets import FP32, GROUPS, SD2, SDXL, Kind, info, latent, networks
 from tests.passes import denoise
 
 REFINER = replace(SDXL, name="refiner", variant="refiner", texts=(("text_encoder_2", "clip_g"),), numbers=5)
@@ -99,7 +99,7 @@ def test_parts_of_sdxl_from_files_of_their_own(tmp_path: Path) -> None:
     assert isinstance(model, UnetModel)
     assert float((predicted(model) - wanted).abs().max()) < 1e-5
     assert float((predicted(model.upcast()) - wanted).abs().max()) < 1e-5
-    assert model._autoencoder._scaling == 0.13025
+    assert model._autoencoder._scaled == Scaled(scaling=0.13025)
     for left_out, says in (
         ("vae", "bare has no VAE of its own"),
         ("text_encoder_2", "bare has no CLIP-G text encoder of its own"),
@@ -162,7 +162,20 @@ def test_encoding_a_picture_goes_on_in_float32_where_float16_overflows() -> None
     half = replace(FP32, vae_dtype=torch.float16)
     rgb = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     low = copy.deepcopy(vae).half()
-    found = Autoencoder(low, half, scaling=0.13025, load=lambda _: vae)
-    wanted = Autoencoder(vae, FP32, scaling=0.13025, load=lambda _: vae)
+    found = Autoencoder(low, half, scaled=Scaled(scaling=0.13025), load=lambda _: vae)
+    wanted = Autoencoder(vae, FP32, scaled=Scaled(scaling=0.13025), load=lambda _: vae)
     assert not low.encode(rgb.half() * 2 - 1).latent_dist.mean.isfinite().all()
     assert torch.equal(found.encode(rgb), wanted.encode(rgb))
+
+
+def test_playgrounds_latents_are_its_own_with_any_vae(tmp_path: Path) -> None:
+    """A VAE of its own file, whose configuration is SDXL's, is used with the checkpoint's mean and deviation."""
+    kind = replace(SDXL, name="playground", prediction="edm", edm="playground")
+    told = described(written(kind, tmp_path))
+    tensors = {name: value.contiguous() for name, value in networks(kind)["vae"].state_dict().items()}
+    config = {"config": json.dumps({"vae": {"norm_num_groups": GROUPS, "scaling_factor": 0.13025}})}
+    save_file(tensors, tmp_path / "vae.safetensors", metadata=config)
+    alone = identify_vae(read_header(tmp_path / "vae.safetensors"))
+    own, chosen = (sdxl.load(told, separate, FP32) for separate in (Separate(), Separate(vae=alone)))
+    assert torch.allclose(own.decode(latent()), chosen.decode(latent()), atol=1e-6)
+    assert not torch.allclose(own.decode(latent()), own.decode(latent() * 1.01), atol=1e-4)

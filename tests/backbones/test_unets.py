@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from modules.backbones.autoencoder import Autoencoder
+from modules.backbones.autoencoder import Autoencoder, Scaled, by_channel
 from modules.backbones.encoders.clip import CLIP_G, CLIP_L, SD1, SD2, ClipEncoder, clip_tokenizer
 from modules.backbones.loaded import Built
 from modules.backbones.sdxl import Sdxl
@@ -36,7 +36,7 @@ def build(kind: Kind, parts: Mapping[str, Any]) -> UnetModel:
     vae = parts["vae"]
     built = Built(
         info=info(kind, parts), separate=Separate(), placement=FP32, denoiser=parts["unet"],
-        autoencoder=Autoencoder(vae, FP32, scaling=vae.config.scaling_factor, load=lambda _: vae),
+        autoencoder=Autoencoder(vae, FP32, scaled=Scaled(scaling=1.0).told(vae.config), load=lambda _: vae),
         load=lambda _: build(kind, parts),
     )  # fmt: skip
     return Sdxl(built, readers) if kind.family == "sdxl" else UnetModel(built, readers)
@@ -68,6 +68,10 @@ def test_a_picture_equals_the_pipelines(size: tuple[int, int], each: tuple[Kind,
     wanted = picture(kind, parts, noise, prompt=PROMPT, negative=NEGATIVE, steps=STEPS, cfg_scale=CFG)
     levels = model.noise_levels(size[1] * 8, size[0] * 8)
     sigmas = [levels.sigma(111.0 * k) for k in range(9, -1, -1)] + [0.0]
+    if kind.edm:
+        theirs = pipeline(kind, parts).scheduler
+        theirs.set_timesteps(STEPS)
+        sigmas = theirs.sigmas.tolist()
     ours = drawn(model, noise, sigmas)
     assert float(wanted.std()) > 0.02
     assert float((ours - wanted).abs().max()) < 1e-4
@@ -106,7 +110,11 @@ def test_a_picture_is_encoded_as_diffusers_does(each: tuple[Kind, dict[str, Any]
     _, parts, model = each
     rgb = torch.rand(2, 3, 64, 72, generator=torch.Generator().manual_seed(4))
     with torch.no_grad():
-        theirs = parts["vae"].encode(rgb * 2 - 1).latent_dist.mode() * parts["vae"].config.scaling_factor
+        theirs = parts["vae"].encode(rgb * 2 - 1).latent_dist.mode()
+    config = parts["vae"].config
+    if config.latents_mean:
+        theirs = (theirs - by_channel(config.latents_mean, theirs)) / by_channel(config.latents_std, theirs)
+    theirs = theirs * config.scaling_factor
     assert torch.allclose(model.encode_picture(rgb), theirs, atol=1e-5)
     tiled = model.decode(theirs, tiled=True)
     assert float((tiled - model.decode(theirs)).abs().mean()) < 0.05

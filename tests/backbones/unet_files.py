@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.backbones.unet_pipelines import pipeline
-from tests.backbones.unets import GROUPS, Kind
+from tests.backbones.unets import DEVIATION, GROUPS, MEAN, Kind
 
 _RESNET = {
     "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
@@ -61,6 +61,10 @@ def write_original(kind: Kind, networks: Mapping[str, Any], path: Path) -> Path:
             tensors |= {f"{place}.model.{name}": value for name, value in open_clip(state).items()}
     if kind.zero_terminal_snr:
         tensors |= {"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}
+    if kind.edm == "playground":
+        tensors |= {"edm_mean": torch.tensor(MEAN), "edm_std": torch.tensor(DEVIATION)}
+    elif kind.edm:
+        tensors |= {"edm_vpred.sigma_max": torch.tensor(120.0), "edm_vpred.sigma_min": torch.tensor(0.002)}
     save_file({name: value.contiguous() for name, value in tensors.items()}, path, metadata=metadata(kind, networks))
     return path
 

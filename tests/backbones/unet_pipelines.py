@@ -57,7 +57,7 @@ def picture(
         "output_type": "pt",
     }  # fmt: skip
     if kind.variant != "refiner":
-        told["latents"] = noise
+        told["latents"] = noise * _unit(made.scheduler) if kind.edm else noise
     if kind.variant in ("", "inpaint") or (kind.variant == "pix2pix" and kind.family == "sdxl"):
         told |= {"height": size[0], "width": size[1]}
     if kind.variant == "inpaint":
@@ -69,3 +69,8 @@ def picture(
         told |= {"image": noise * made.scheduler.init_noise_sigma, "denoising_start": 1e-4}
     answer: Tensor = made(**told).images
     return answer
+
+
+def _unit(scheduler: Any) -> float:
+    """Of the first noise: diffusers has sqrt(sigma^2 + 1) also for EDM's levels, whose own is sigma."""
+    return float(scheduler.config.sigma_max / scheduler.init_noise_sigma)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, EDMEulerScheduler, EulerDiscreteScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -24,6 +24,11 @@ FP32 = Placement(
 GROUPS = 4
 L, H, G = 16, 16, 24  # widths of the text encoders, whatever their real ones
 POOLED = 20
+MEAN, DEVIATION = (-1.5, 1.75, -1.25, 2.5), (8.5, 6.0, 6.5, 5.25)  # of latents, near Playground v2.5's
+EDM = {
+    "playground": {"sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5},
+    "cosxl": {"sigma_min": 0.002, "sigma_max": 120.0, "sigma_data": 1.0},
+}
 FEW = MappingProxyType({"bos_token_id": 49406, "eos_token_id": 49407})
 
 
@@ -31,8 +36,9 @@ FEW = MappingProxyType({"bos_token_id": 49406, "eos_token_id": 49407})
 class Kind:
     """A kind of checkpoint. texts: component -> which encoder; beside: channels that the UNet sees beside the latent.
 
-    numbers: how many an SDXL UNet is told of the picture's size and looks, 0 for the others. pruned: the middle and
-    some transformer blocks are gone, as of SSD-1B and Vega.
+    numbers: how many an SDXL UNet is told of the picture's size and looks, 0 for the others. edm: "playground" or
+    "cosxl", trained on EDM's noise levels. pruned: the middle and some transformer blocks are gone, as of SSD-1B and
+    Vega.
     """
 
     name: str
@@ -43,6 +49,7 @@ class Kind:
     beside: int = 0
     numbers: int = 0
     zero_terminal_snr: bool = False
+    edm: str = ""
     pruned: bool = False
 
 
@@ -59,6 +66,8 @@ KINDS = (
     replace(SD2, name="sd2-inpaint", variant="inpaint", beside=5),
     SDXL,
     replace(SDXL, name="sdxl-v-zero", prediction="v", zero_terminal_snr=True),
+    replace(SDXL, name="sdxl-playground", prediction="edm", edm="playground"),
+    replace(SDXL, name="sdxl-cosxl", prediction="v", edm="cosxl"),
     replace(SDXL, name="sdxl-pruned", pruned=True),
     replace(SDXL, name="sdxl-inpaint", variant="inpaint", beside=5),
     replace(SDXL, name="sdxl-pix2pix", variant="pix2pix", beside=4),
@@ -106,10 +115,12 @@ def unet(kind: Kind) -> nn.Module:
 
 
 def vae(kind: Kind) -> nn.Module:
-    scaling = 0.13025 if kind.family == "sdxl" else 0.18215
+    scaling = {"playground": 0.5, "cosxl": 0.13025}.get(kind.edm, 0.13025 if kind.family == "sdxl" else 0.18215)
+    lies = {"latents_mean": MEAN, "latents_std": DEVIATION} if kind.edm == "playground" else {}
     model: nn.Module = AutoencoderKL(
         block_out_channels=(4, 4, 8, 8), layers_per_block=1, norm_num_groups=GROUPS, latent_channels=4,
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, scaling_factor=scaling,
+        **lies,
     )  # fmt: skip
     return model
 
@@ -131,8 +142,12 @@ def tokenizer(encoder: str) -> CLIPTokenizer:
     return CLIPTokenizer(vocab=dict(vocabulary(merges())), merges=list(merges()), model_max_length=77, pad_token=pad)
 
 
-def scheduler(kind: Kind) -> EulerDiscreteScheduler:
-    """diffusers' Euler on evenly spaced timesteps, with the last level that is used here."""
+def scheduler(kind: Kind) -> Any:
+    """diffusers' Euler on evenly spaced timesteps, with the last level that is used here; EDM's on Karras' levels."""
+    if kind.edm == "playground":
+        return EDMEulerScheduler(sigma_max=80.0, sigma_data=0.5)
+    if kind.edm:
+        return EDMEulerScheduler(sigma_max=120.0, sigma_data=1.0, prediction_type="v_prediction")
     found = EulerDiscreteScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="linspace", steps_offset=1,
         prediction_type="v_prediction" if kind.prediction == "v" else "epsilon",
@@ -147,7 +162,7 @@ def info(kind: Kind, networks: Mapping[str, Any]) -> ModelInfo:
     """The description that the file of these networks would have."""
     config = {name: dict(network.config if name in ("unet", "vae") else network.config.to_dict()) for name, network in
               networks.items()}  # fmt: skip
-    config["scheduler"] = {"zero_terminal_snr": kind.zero_terminal_snr}
+    config["scheduler"] = {"zero_terminal_snr": kind.zero_terminal_snr, **EDM.get(kind.edm, {})}
     return ModelInfo(
         name=kind.name, path=kind.name, family=kind.family, label=kind.name, supported=True, variant=kind.variant,
         prediction=kind.prediction, components=tuple(networks), config=config,

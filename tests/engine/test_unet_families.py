@@ -88,7 +88,7 @@ def test_a_file_makes_the_pipelines_picture(kind: Kind, layout: str, bench: Benc
         path = write_original(kind, parts, tmp_path / f"{kind.name}.safetensors")
     else:
         path = write_folder(kind, parts, tmp_path / kind.name)
-    bench.engine.submit("job", plan(path, kind))
+    bench.engine.submit("job", plan(path, kind, schedule="karras" if kind.edm else "normal"))
     bench.run()
     assert not bench.of("job", Failed), bench.of("job", Failed)
     assert bench.of("job", Completed)

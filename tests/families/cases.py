@@ -107,6 +107,15 @@ CASES: Mapping[str, Case] = {
         lambda: {**sdxl(), "v_pred": [], "ztsnr": []},
         "sdxl", "", "v", ("unet", "text_encoder", "text_encoder_2", "vae"),
     ),
+    "playground-v2.5-1024px-aesthetic.fp16": (
+        lambda: {**sdxl(), "edm_mean": [4], "edm_std": [4]},
+        "sdxl", "", "edm", ("unet", "text_encoder", "text_encoder_2", "vae"),
+    ),
+    "cosxl": (
+        lambda: {**sdxl(), "edm_vpred.sigma_max": [], "edm_vpred.sigma_min": []},
+        "sdxl", "", "v", ("unet", "text_encoder", "text_encoder_2", "vae"),
+    ),
+    "cosxl_edit": (lambda: unet_original({**SDXL_UNET, "in_channels": 8}), "sdxl", "pix2pix", "v", ("unet",)),
     "sdxl_lightning_4step": (lambda: shapes_of(unet(SDXL_UNET)), "sdxl", "lightning", "epsilon", ("unet",)),
     "sd_xl_turbo_1.0": (lambda: unet_original(SDXL_UNET), "sdxl", "turbo", "epsilon", ("unet",)),
     "v2-1_768-ema-pruned": (sd2, "sd2", "", "v", ("unet", "text_encoder", "vae")),

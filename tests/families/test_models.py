@@ -23,6 +23,7 @@ from tests.families.published import (
     qwen_vae_original,
     under,
     unet,
+    unet_original,
     vae,
     vae_original,
 )
@@ -108,6 +109,19 @@ def test_v_prediction_of_sdxl_ends_in_noise_where_the_file_says_so(families: Reg
     assert (by_name.prediction, by_name.config["scheduler"]["zero_terminal_snr"]) == ("v", True)
     by_metadata = named(sdxl(), families, metadata={"modelspec.prediction_type": "v"})
     assert by_metadata.prediction == "v"
+
+
+def test_models_of_edms_noise_levels(families: Registry[Family]) -> None:
+    """Playground v2.5 and CosXL, marked by tensors; a UNet alone has its name only."""
+    marked = named({**sdxl(), "edm_mean": [4], "edm_std": [4]}, families)
+    assert (marked.prediction, marked.defaults.cfg_scale, marked.defaults.schedule) == ("edm", 3.0, "karras")
+    assert marked.config["scheduler"] == {"sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5}
+    cosine = named({**sdxl(), "edm_vpred.sigma_max": [], "edm_vpred.sigma_min": []}, families)
+    assert (cosine.prediction, cosine.config["scheduler"]["sigma_max"]) == ("v", 120.0)
+    alone = under("", unet_original(SDXL_UNET))
+    assert named(alone, families, "playground-v2.5-1024px").prediction == "edm"
+    assert named(alone, families, "CosXL_fp16").config["scheduler"]["sigma_data"] == 1.0
+    assert named(alone, families, "playground-v2-1024px").prediction == "epsilon"
 
 
 @pytest.mark.parametrize(

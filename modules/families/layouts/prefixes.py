@@ -26,7 +26,7 @@ _TEXT_STARTS = ("cond_stage_model.", "conditioner.", "text_encoder", "clip_", "t
 # Buffers and training state that files carry along and no model needs.
 _HARMLESS = (
     "alphas_cumprod", "betas", "sqrt_", "log_one_minus_alphas", "posterior_", "logvar", "model_ema.", "global_step",
-    "cond_stage_model.logit_scale", "text_projection", "logit_scale", "v_pred", "ztsnr", "edm_mean", "edm_std",
+    "cond_stage_model.logit_scale", "text_projection", "logit_scale", "v_pred", "ztsnr", "edm_",
     "lvlb_weights", "denoiser.", "loss.",
     "first_stage_model.loss.", "safety_checker.", "embedding_manager.", "vision_model.",
     "image_encoder.", "feature_extractor.", "conditioner.embedders.", "text_encoders.", "model_sampling.",

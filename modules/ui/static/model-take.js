@@ -7,7 +7,7 @@ import { current } from "./fields.js";
 import { followAnew } from "./following.js";
 import { complain, toast } from "./toast.js";
 
-const PREDICTION = { epsilon: "ε", v: "v", flow: "flow" };
+const PREDICTION = { epsilon: "ε", v: "v", edm: "EDM", flow: "flow" };
 export const predictionName = (name) => PREDICTION[name] ?? name;
 let families = null; // a promise: family -> {label, predictions, variants}
 
