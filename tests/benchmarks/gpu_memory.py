@@ -1,13 +1,14 @@
 """On a CUDA device that may use 8, 6 or 4 GB of its memory: which memory mode is chosen, and what it costs.
 
     python -m tests.benchmarks.gpu_memory [--caps 8 6 4] [--size 512] [--steps 20] [--runs 3]
-    python -m tests.benchmarks.gpu_memory --file sdxl.safetensors --family sdxl --size 1024 --steps 30
+    python -m tests.benchmarks.gpu_memory --family sdxl --size 1024 --steps 30 --compiled
 
 The caps are torch's (set_per_process_memory_fraction): an allocation beyond one fails as on a smaller card. Per cap and
-mode: seconds of a whole picture, bytes that the estimate told and that torch had at most, and the difference from the
-picture of the whole model on the device. "auto" is what the engine chooses. Then decoding alone, whole and in tiles.
---file: a checkpoint of any family in place of a random Stable Diffusion 1.5 one. --compiled: without a cap the denoiser
-is compiled as well. Without a CUDA device the table says so.
+mode: seconds of a whole picture and of a step, bytes that the estimate told and that torch had at most, and the
+difference from the picture of the whole model on the device. "auto" is what the engine chooses. Then decoding alone,
+whole and in tiles; its limit is what the device takes for as much work in large matrix products.
+--family: of a random checkpoint, or of --file. --compiled: without a cap the denoiser is compiled as well. Without a
+CUDA device the table says so.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from modules.core.generation import FileRef, ModelChoice
 from modules.core.job import EngineOptions, ImageReady, Notice
 from modules.engine.room import loaded_weights
 from tests.benchmarks import harness
+from tests.benchmarks.families import FAMILIES, written
 from tests.benchmarks.gpu import NO_DEVICE
 from tests.benchmarks.inline import InlineEngine, Job, plan
 from tests.passes import chosen
@@ -36,6 +38,8 @@ from tests.passes import chosen
 Asked = Literal["auto", "normal", "medium", "low"]
 MODES: tuple[Asked, ...] = ("auto", "normal", "medium", "low")
 GB = 1 << 30
+SIDE = 8192  # of a matrix that keeps a device busy
+DECODE_FLOPS = 2.52e12 / 512**2  # per pixel, of Stable Diffusion's VAE (1 and XL alike)
 
 
 def capped(gigabytes: float | None) -> None:
@@ -63,23 +67,28 @@ class Card:
                 backbone = engine.manager.bring(self._choice()).backbone
                 assert isinstance(backbone, Loaded)
                 backbone._parts[0].compile()  # in place: the engine holds this very module
-            seconds, job = self._timed(engine)
+            return {**what, **self._measured(engine)}
         except RuntimeError as error:  # the engine's own words are in it
             return {**what, "result": str(error)[:80]}
         finally:
             torch.cuda.synchronize()
+            engine.close()
+
+    def _measured(self, engine: InlineEngine) -> dict[str, object]:
+        seconds, job = self._timed(engine)
+        most = torch.cuda.max_memory_allocated()
+        one = _median(lambda: self._picture(engine, steps=1), self._options.runs)
         brought = engine.manager.bring(self._choice())
         picture = job.first(ImageReady)[1].payload
         self.reference = self.reference or picture
         notices = [event.text for _, event in job.events if isinstance(event, Notice)]
-        row = {
-            **what, "mode": brought.backbone.placement.vram, "s": seconds,
+        return {
+            "mode": brought.backbone.placement.vram, "s": seconds,
+            "s/it": (seconds - one) / max(1, self._options.steps - 1),
             "weights GB": loaded_weights(brought.backbone).total / GB,
-            "told GB": brought.fit.choice.needed / GB, "most GB": torch.cuda.max_memory_allocated() / GB,
+            "told GB": brought.fit.choice.needed / GB, "most GB": most / GB,
             "error": harness.pixel_difference(picture, self.reference), "notices": len(notices),
         }  # fmt: skip
-        engine.close()
-        return row
 
     def decoding(self) -> list[dict[str, object]]:
         """Seconds and memory of decoding alone."""
@@ -89,6 +98,7 @@ class Card:
         side = self._options.size // backbone.downscale
         latent = torch.randn(1, backbone.latent_channels, side, side, device="cuda")
         rows: list[dict[str, object]] = []
+        limit = DECODE_FLOPS * self._options.size**2 / matrix_flops(backbone.placement.vae_dtype)
         for tiled in (False, True):
 
             def decode(tiled: bool = tiled) -> None:
@@ -100,30 +110,40 @@ class Card:
             torch.cuda.reset_peak_memory_stats()
             seconds = _median(decode, self._options.runs)
             most = torch.cuda.max_memory_allocated() - before
-            rows.append({"asked": "decode in tiles" if tiled else "decode whole", "s": seconds, "most GB": most / GB})
+            asked = "decode in tiles" if tiled else "decode whole"
+            rows.append({"asked": asked, "s": seconds, "limit s": limit, "most GB": most / GB})
         engine.close()
         return rows
 
     def _timed(self, engine: InlineEngine) -> tuple[float, Job]:
         self._picture(engine)  # the first one loads
         torch.cuda.reset_peak_memory_stats()
-        times: list[float] = []
-        for _ in range(self._options.runs):
-            began = time.perf_counter()
-            self._picture(engine)
-            times.append(time.perf_counter() - began)
-        return statistics.median(times), self._picture(engine, "the same apple")
+        seconds = _median(lambda: self._picture(engine), self._options.runs)
+        return seconds, self._picture(engine, "the same apple")
 
-    def _picture(self, engine: InlineEngine, prompt: str = "") -> Job:
+    def _picture(self, engine: InlineEngine, prompt: str = "", *, steps: int = 0) -> Job:
         text = prompt or f"a red apple, number {next(self._numbers)}"
-        wanted = plan(self._file, side=self._options.size, steps=self._options.steps, prompt=text)
+        wanted = plan(self._file, side=self._options.size, steps=steps or self._options.steps, prompt=text)
         return engine.run(replace(wanted, family=self._options.family))
 
     def _choice(self) -> ModelChoice:
         return chosen(FileRef(name=self._file.stem, path=str(self._file)))
 
 
-def _median(run: Callable[[], None], runs: int) -> float:
+def matrix_flops(dtype: torch.dtype) -> float:
+    """Floating-point operations per second of products of large matrices on the first device."""
+    one, other = (torch.randn(SIDE, SIDE, device="cuda").to(dtype) for _ in range(2))
+
+    def products() -> None:
+        for _ in range(10):
+            one @ other
+        torch.cuda.synchronize()
+
+    products()
+    return 10 * 2 * SIDE**3 / _median(products, 5)
+
+
+def _median(run: Callable[[], object], runs: int) -> float:
     times = []
     for _ in range(runs):
         began = time.perf_counter()
@@ -138,9 +158,11 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512, help="pixels of a side (default %(default)s)")
     parser.add_argument("--steps", type=int, default=20, help="Euler steps (default %(default)s)")
     parser.add_argument("--compiled", action="store_true", help="time the compiled denoiser, too")
-    parser.add_argument("--file", type=Path, help="a checkpoint (default: random Stable Diffusion 1.5)")
-    parser.add_argument("--family", default="sd1", help="of that file (default %(default)s)")
+    parser.add_argument("--file", type=Path, help="a checkpoint (default: a random one)")
+    parser.add_argument("--family", default="sd1", help="of that file, or of a random one (default %(default)s)")
     options = parser.parse_args()
+    if not options.file and options.family not in FAMILIES:
+        parser.error(f"--family {options.family} needs --file: random ones are made of {', '.join(FAMILIES)}")
     facts = harness.machine()
     title = f"Memory modes on a CUDA device, {options.size} x {options.size}, {options.steps} steps"
     if not torch.cuda.is_available():
@@ -148,7 +170,7 @@ def main() -> None:
         return
     facts["device"] = torch.cuda.get_device_name()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        card = Card(options, options.file or harness.write_sd15(Path(folder) / "random.safetensors"))
+        card = Card(options, options.file or written(options.family, Path(folder), "float16"))
         rows = [card.row(None, "normal")]
         if options.compiled:
             rows.append(card.row(None, "normal", compiled=True))

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 
 def markdown(title: str, rows: Sequence[Mapping[str, object]], facts: Mapping[str, object]) -> str:
-    """A heading, a table with one line per row, and the machine below it."""
-    columns = list(rows[0])
+    """A heading, a table with one line per row, and the machine below it. What a row says nothing of stays empty."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
     lines = [f"### {title}", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
-    lines += [f"| {' | '.join(_cell(row[column]) for column in columns)} |" for row in rows]
+    lines += [f"| {' | '.join(_cell(row.get(column, '')) for column in columns)} |" for row in rows]
     return "\n".join([*lines, "", "; ".join(f"{name}: {value}" for name, value in facts.items())])
 
 
