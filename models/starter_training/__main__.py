@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=HERE / "models" / "starter_training" / "work")
     parser.add_argument("--vae-minutes", type=float, default=30, help="for the VAE, in all (default %(default)s)")
     parser.add_argument("--minutes", type=float, default=360, help="for text encoder and UNet (default %(default)s)")
+    parser.add_argument("--decoder-minutes", type=float, default=30, help="for the VAE's decoder, then (%(default)s)")
     parser.add_argument("--batch", type=int, default=32, help="pictures of a step in each process")
     parser.add_argument("--compile", action="store_true", help="compile the drawer's networks before they are trained")
     parser.add_argument("--begin", type=Path, help="a finished starter to go on from: its VAE is kept as it is")
@@ -43,6 +44,7 @@ def main() -> None:
         run("latents", work)
     compiled = ["--compile"] if options.compile else []
     run("train_drawer", work, "--minutes", str(options.minutes), "--batch", str(options.batch), *compiled)
+    run("train_decoder", work, "--minutes", str(options.decoder_minutes))
     file = ["--file", str(options.file)] if options.file else []
     alone("export", work, *file)
     alone("measure", work, *file)

@@ -50,12 +50,18 @@ def as_tensor(pictures: list[NDArray[np.uint8]]) -> Tensor:
 
 
 def loss_of(picture: Tensor, made: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Colours, edges, areas, and a little Kullback-Leibler divergence."""
+    """How unlike they are, and a little Kullback-Leibler divergence."""
+    divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+    return difference(made, picture) + KL * divergence
+
+
+def difference(made: Tensor, picture: Tensor) -> Tensor:
+    """How unlike two (N, 3, S, S) are, as one number: colours, edges and areas."""
     error = made - picture
     edges = (error[..., 1:, :] - error[..., :-1, :]).abs().mean() + (error[..., 1:] - error[..., :-1]).abs().mean()
     areas = functional.avg_pool2d(error, 4).abs().mean()
-    divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-    return error.abs().mean() + 0.5 * error.square().mean() + 0.5 * edges + 0.5 * areas + KL * divergence
+    found: Tensor = error.abs().mean() + 0.5 * error.square().mean() + 0.5 * edges + 0.5 * areas
+    return found
 
 
 def main() -> None:
@@ -73,7 +79,7 @@ def main() -> None:
     wrapped = here.prepare_model(_Through(model))
     found = sprites(options.work)
     pictures = Pictures(found, seed=here.process_index * 1000 + run.step)
-    shown = _examples(found).to(here.device)
+    shown = examples(found).to(here.device)
     torch.manual_seed(here.process_index + run.step)
     while (done := run.done()) < 1:
         crops = done < WHOLE_FROM
@@ -90,10 +96,10 @@ def main() -> None:
         if run.due():
             run.save(optimiser)
             if here.is_main_process:
-                run.say(psnr=_show(run.average, shown, options.work / "autoencoder.png"))
+                run.say(psnr=show(run.average, shown, options.work / "autoencoder.png"))
     run.save(optimiser)
     if here.is_main_process:
-        run.say(psnr=_show(run.average, shown, options.work / "autoencoder.png"))
+        run.say(psnr=show(run.average, shown, options.work / "autoencoder.png"))
 
 
 class _Through(torch.nn.Module):
@@ -110,14 +116,15 @@ class _Through(torch.nn.Module):
         return self.vae.decode(latent).sample.float(), mean, log_variance
 
 
-def _examples(found: list[Sprite]) -> Tensor:
+def examples(found: list[Sprite]) -> Tensor:
+    """(24, 3, S, S) in -1..1, the same ones every time."""
     chance = random.Random(7)
     chosen = chance.sample(planned(found, concepts(), 3, 99), 24)
     return as_tensor([drawn(found[number], scene, networks.SIZE, chance) for number, scene in chosen])
 
 
 @torch.no_grad()
-def _show(vae: Any, pictures: Tensor, file: Path) -> float:
+def show(vae: Any, pictures: Tensor, file: Path) -> float:
     """Save pictures above what the VAE makes of them; returns the mean peak signal-to-noise ratio in dB."""
     made = torch.cat([vae.decode(vae.encode(part).latent_dist.mode()).sample for part in pictures.split(8)])
     made = made.float().clamp(-1, 1)

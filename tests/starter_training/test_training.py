@@ -8,16 +8,21 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from models.starter_training import networks, run
-from models.starter_training.art import STYLES
-from models.starter_training.latents import Latents, held_out, large_of
+from models.starter_training import networks, run, train_decoder
+from models.starter_training.art import STYLES, Sprite
+from models.starter_training.latents import Latents, held_out, large_of, plan_of
 from models.starter_training.optimiser import Optimiser
 from models.starter_training.run import Run
+from models.starter_training.scenes import drawn
+from models.starter_training.train_autoencoder import as_tensor
+from models.starter_training.train_decoder import GRAIN, Decoder, Pairs
 from models.starter_training.train_drawer import EXAMPLES, Feed, Times, begun, heard, samples
 from models.starter_training.words import Words
 
@@ -138,3 +143,49 @@ def test_the_learning_rate_rises_stays_and_falls(tmp_path: Path) -> None:
     found.step = 1000
     assert found.rate(1.0, 0.5) == pytest.approx(1.0)
     assert found.rate(1.0, 1.0) == pytest.approx(0.01)
+
+
+def plain_sprite(red: int) -> NDArray[np.uint8]:
+    pixels = np.full((256, 256, 4), (red, 90, 40, 255), np.uint8)
+    pixels[:, :60, 3] = 0
+    return pixels
+
+
+def test_a_decoder_makes_what_its_vae_makes_and_goes_back_into_it() -> None:
+    vae = networks.autoencoder().eval()
+    torch.nn.init.normal_(vae.decoder.conv_out.weight, std=0.05)
+    latent = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        wanted = vae.decode(latent / 0.18215).sample
+        torch.testing.assert_close(Decoder(vae)(latent), wanted)
+        other = networks.autoencoder().eval()
+        assert not torch.equal(other.decode(latent / 0.18215).sample, wanted)
+        torch.testing.assert_close(Decoder(vae).into(other).decode(latent / 0.18215).sample, wanted)
+
+
+def test_the_decoder_is_shown_the_pictures_that_latents_were_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a row's latent holds here is its picture's colours, eight by eight pixels each."""
+    few = [Sprite(0, "3d", plain_sprite(60)), Sprite(1, "sticker", plain_sprite(200))]
+    monkeypatch.setattr(train_decoder, "sprites", lambda _: few)
+    plan = plan_of(few)
+    kept = {}
+    for kind, side in (("", 128), ("large ", 256)):
+        rows = large_of(len(plan)) if kind else range(len(plan))
+        pictures = as_tensor([drawn(few[plan[row][0]], plan[row][1], side, random.Random(row)) for row in rows])
+        small = torch.nn.functional.avg_pool2d(pictures, 8)
+        kept[f"{kind}mean"] = torch.cat([small, small[:, :1]], 1).half().contiguous()
+        kept[f"{kind}deviation"] = torch.zeros_like(kept[f"{kind}mean"])
+    save_file(kept, tmp_path / "latents.safetensors")
+    scenes = [[scene.concept, scene.style, scene.background, scene.tint] for _, scene in plan]
+    (tmp_path / "scenes.json").write_text(json.dumps(scenes), encoding="utf-8")
+    pairs = Pairs(tmp_path, random.Random(2))
+    for large, side in ((False, 128), (True, 256)):
+        latent, picture = pairs.batch(5, large=large)
+        assert picture.shape == (5, 3, side, side)
+        error = latent[:, :3] - torch.nn.functional.avg_pool2d(picture, 8)
+        assert float(error.std()) == pytest.approx(GRAIN, rel=0.2)
+    (tmp_path / "scenes.json").write_text(json.dumps(scenes[::-1]), encoding="utf-8")
+    with pytest.raises(SystemExit, match="are of other pictures"):
+        Pairs(tmp_path, random.Random(2))
