@@ -1,4 +1,4 @@
-"""What both trainings share: the clock, the learning rate, averages, and state that survives an interruption."""
+"""What all trainings share: the clock, the learning rate, averages, and state that survives an interruption."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
+from models.starter_training.optimiser import Optimiser
 from models.starter_training.precision import quick
 
 WARM_UP = 60  # steps
@@ -47,7 +48,7 @@ class Run:
         for name in ("SIGTERM", "SIGINT"):
             signal.signal(getattr(signal, name), lambda *_: setattr(self, "_stopped", True))
 
-    def resume(self, optimiser: Any) -> bool:
+    def resume(self, optimiser: Optimiser) -> bool:
         """Go on from the file, if there is one."""
         if not self.file.is_file():
             return False
@@ -75,13 +76,41 @@ class Run:
         shares = self.here.reduce(torch.tensor([share], device=self.here.device), reduction="mean")
         return float(shares)
 
+    def train(
+        self,
+        optimiser: Optimiser,
+        top: float,
+        step: Callable[[float], tuple[Tensor, int]],
+        look: Callable[[], Mapping[str, float]],
+    ) -> None:
+        """Train until the time is over. top: the highest learning rate.
+
+        step(done): a step's loss, and how many pictures it is of in this process. look(): what is said of the average
+        whenever it is saved; asked in the main process only.
+        """
+        named = list(self.model.named_parameters())
+        while (done := self.done()) < 1:
+            loss, count = step(done)
+            self.here.backward(loss)
+            self.here.clip_grad_norm_(self.model.parameters(), 2.0)
+            optimiser.step(self.rate(top, done))
+            self.averaged(named)
+            self.pictures += count * self.here.num_processes
+            if self.step % 50 == 0:
+                self.say(loss=float(loss.detach()), rate=self.rate(top, done))
+            if self.due():
+                self.save(optimiser)
+                if self.here.is_main_process:
+                    self.say(**look())
+        self.save(optimiser)
+
     @property
     def stopped(self) -> bool:
         """Somebody wants it to end; what is there is saved."""
         return self._stopped
 
     @torch.no_grad()
-    def averaged(self, named: Iterable[tuple[str, torch.Tensor]]) -> None:
+    def averaged(self, named: Iterable[tuple[str, Tensor]]) -> None:
         """Count a step and take the weights into the average."""
         self.step += 1
         weight = 1 - min(self._decay, (self.step + 1) / (self.step + 20))
@@ -92,7 +121,7 @@ class Run:
         """Whether it is time to save."""
         return time.monotonic() - self._saved > SAVE_SECONDS
 
-    def save(self, optimiser: Any) -> None:
+    def save(self, optimiser: Optimiser) -> None:
         """Write the state: the new one takes the place of the old one whole, or not at all."""
         self._saved = time.monotonic()
         if not self.here.is_main_process:

@@ -73,33 +73,26 @@ def main() -> None:
     torch.manual_seed(0)
     model = networks.autoencoder().to(here.device, memory_format=torch.channels_last)
     run = Run(here, options.work / "autoencoder.pt", model, options.minutes, decay=0.998)
-    named = list(model.named_parameters())
-    optimiser = Optimiser(named, ratio=RATIO, betas=(0.9, 0.99))
+    optimiser = Optimiser(model.named_parameters(), ratio=RATIO, betas=(0.9, 0.99))
     run.resume(optimiser)
     wrapped = here.prepare_model(_Through(model))
     found = sprites(options.work)
     pictures = Pictures(found, seed=here.process_index * 1000 + run.step)
     shown = examples(found).to(here.device)
     torch.manual_seed(here.process_index + run.step)
-    while (done := run.done()) < 1:
+
+    def step(done: float) -> tuple[Tensor, int]:
         crops = done < WHOLE_FROM
         picture = pictures.batch(CROPS if crops else WHOLE, CROP if crops else networks.SIZE).to(here.device)
         picture = picture.contiguous(memory_format=torch.channels_last)
-        loss = loss_of(picture, *wrapped(picture))
-        here.backward(loss)
-        here.clip_grad_norm_(model.parameters(), 2.0)
-        optimiser.step(run.rate(TOP, done))
-        run.averaged(named)
-        run.pictures += len(picture) * here.num_processes
-        if run.step % 50 == 0:
-            run.say(loss=float(loss.detach()))
-        if run.due():
-            run.save(optimiser)
-            if here.is_main_process:
-                run.say(psnr=show(run.average, shown, options.work / "autoencoder.png"))
-    run.save(optimiser)
+        return loss_of(picture, *wrapped(picture)), len(picture)
+
+    def look() -> dict[str, float]:
+        return {"psnr": show(run.average, shown, options.work / "autoencoder.png")}
+
+    run.train(optimiser, TOP, step, look)
     if here.is_main_process:
-        run.say(psnr=show(run.average, shown, options.work / "autoencoder.png"))
+        run.say(**look())
 
 
 class _Through(torch.nn.Module):

@@ -72,32 +72,25 @@ def main() -> None:
     vae.to(memory_format=torch.channels_last)
     model = Decoder(vae).requires_grad_(True).train()
     run = Run(here, work / "decoder.pt", model, options.minutes, decay=0.998)
-    named = list(model.named_parameters())
-    optimiser = Optimiser(named, ratio=RATIO, betas=(0.9, 0.99))
+    optimiser = Optimiser(model.named_parameters(), ratio=RATIO, betas=(0.9, 0.99))
     run.resume(optimiser)
     seed = 200 + here.process_index + here.num_processes * run.step
     torch.manual_seed(seed)
     pairs, whole = Pairs(work, random.Random(seed)), run.average.into(vae)
     shown = examples(sprites(work)).to(here.device)
     wrapped = here.prepare_model(model)
-    while (done := run.done()) < 1:
+
+    def step(_: float) -> tuple[Tensor, int]:
         large = run.step % LARGE_EVERY == LARGE_EVERY - 1
         latent, picture = pairs.batch(max(1, BATCH // 4) if large else BATCH, large=large)
-        loss = difference(wrapped(latent.to(here.device)), picture.to(here.device))
-        here.backward(loss)
-        here.clip_grad_norm_(model.parameters(), 2.0)
-        optimiser.step(run.rate(TOP, done))
-        run.averaged(named)
-        run.pictures += len(picture) * here.num_processes
-        if run.step % 50 == 0:
-            run.say(loss=float(loss.detach()))
-        if run.due():
-            run.save(optimiser)
-            if here.is_main_process:
-                run.say(psnr=show(whole, shown, work / "decoder.png"))
-    run.save(optimiser)
+        return difference(wrapped(latent.to(here.device)), picture.to(here.device)), len(picture)
+
+    def look() -> dict[str, float]:
+        return {"psnr": show(whole, shown, work / "decoder.png")}
+
+    run.train(optimiser, TOP, step, look)
     if here.is_main_process and not run.stopped:
-        run.say(psnr=show(whole, shown, work / "decoder.png"))
+        run.say(**look())
         beside = work / "vae.part"
         whole.cpu().save_pretrained(beside)
         for file in beside.iterdir():

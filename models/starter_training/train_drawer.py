@@ -106,8 +106,7 @@ def main() -> None:
     words, times, latents = Words(), Times(), Latents(work)
     model = begun(work, words).to(here.device)
     run = Run(here, work / "drawer.pt", model, options.minutes, decay=0.999)
-    named = list(model.named_parameters())
-    optimiser = Optimiser(named, ratio=RATIO, betas=(0.9, 0.98))
+    optimiser = Optimiser(model.named_parameters(), ratio=RATIO, betas=(0.9, 0.98))
     run.resume(optimiser)
     seed = 100 + here.process_index + here.num_processes * run.step
     torch.manual_seed(seed)
@@ -117,9 +116,10 @@ def main() -> None:
         spread = torch.linspace(50, 950, options.batch).long().to(here.device)
         compile_in_place(model, example.to(here.device), spread, words.rows(texts).to(here.device))
     wrapped = here.prepare_model(model)
-    vae = AutoencoderKL.from_pretrained(work / "vae").eval() if here.is_main_process else None
+    vae = AutoencoderKL.from_pretrained(work / "vae").eval()
     next_sheet = 0.0
-    while (done := run.done()) < 1:
+
+    def step(done: float) -> tuple[Tensor, int]:
         large = done > LARGE_FROM and run.step % LARGE_EVERY == 0
         latent, texts = feed.large() if large else feed.batch()
         at, noise = times.drawn(len(texts), LARGE_LATEST if large else 1000), torch.randn_like(latent)
@@ -128,25 +128,17 @@ def main() -> None:
         with torch.compiler.set_stance("force_eager") if large else nullcontext():
             answer = wrapped(*given)
         errors = (answer - noise.to(here.device)).square().mean((1, 2, 3))
-        loss = (errors * times.weights[at].to(here.device)).mean()
-        here.backward(loss)
-        here.clip_grad_norm_(model.parameters(), 2.0)
-        optimiser.step(run.rate(TOP, done))
-        run.averaged(named)
-        run.pictures += len(texts) * here.num_processes
-        if run.step % 50 == 0:
-            run.say(loss=float(loss.detach()), plain=float(errors.detach().mean()), rate=run.rate(TOP, done))
-        if run.due():
-            run.save(optimiser)
-            if here.is_main_process:
-                run.say(heard=heard(run.average, words, latents, times))
-        if vae is not None and run.minutes * 60 > next_sheet:
+        return (errors * times.weights[at].to(here.device)).mean(), len(texts)
+
+    def look() -> dict[str, float]:
+        nonlocal next_sheet
+        if run.minutes * 60 > next_sheet:
             next_sheet = run.minutes * 60 + SHEET_SECONDS
-            save_sheet(
-                samples(run.average, words, vae, EXAMPLES), work / f"drawer-{run.minutes:05.0f}.png",
-                columns=8, captions=EXAMPLES,
-            )  # fmt: skip
-    run.save(optimiser)
+            made = samples(run.average, words, vae, EXAMPLES)
+            save_sheet(made, work / f"drawer-{run.minutes:05.0f}.png", columns=8, captions=EXAMPLES)
+        return {"heard": heard(run.average, words, latents, times)}
+
+    run.train(optimiser, TOP, step, look)
 
 
 def begun(work: Path, words: Words) -> networks.Drawer:

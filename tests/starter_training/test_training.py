@@ -189,3 +189,29 @@ def test_the_decoder_is_shown_the_pictures_that_latents_were_made_of(
     (tmp_path / "scenes.json").write_text(json.dumps(scenes[::-1]), encoding="utf-8")
     with pytest.raises(SystemExit, match="are of other pictures"):
         Pairs(tmp_path, random.Random(2))
+
+
+@pytest.mark.usefixtures("undone")
+def test_a_run_trains_until_its_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "SAVE_SECONDS", 0.0)
+    torch.manual_seed(0)
+    model = torch.nn.Linear(32, 32)
+    found = Run(run.accelerator(), tmp_path / "state.pt", model, 1, decay=0.5)
+    shares = iter([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    monkeypatch.setattr(found, "done", lambda: next(shares))
+    losses, looked = [], []
+
+    def step(done: float) -> tuple[torch.Tensor, int]:
+        loss = model(torch.ones(4, 32)).square().mean()
+        losses.append((done, float(loss.detach())))
+        return loss, 4
+
+    def look() -> dict[str, float]:
+        looked.append(found.step)
+        return {}
+
+    found.train(Optimiser(model.named_parameters(), ratio=3.0, betas=(0.9, 0.98)), 1e-2, step, look)
+    assert [done for done, _ in losses] == [0.0, 0.2, 0.4, 0.6, 0.8]
+    assert losses[-1][1] < losses[0][1]
+    assert (found.step, found.pictures, looked) == (5, 20, [1, 2, 3, 4, 5])
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 5
