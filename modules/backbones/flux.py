@@ -68,10 +68,8 @@ class Flux(FlowTransformer):
     def _guidance(self, seen: Seen) -> Tensor | None:
         if not self._transformer.config.guidance_embeds:
             return None
-        usual = self.info.defaults.distilled_cfg_scale or GUIDANCE
-        scales = seen.distilled or (None,) * len(seen.x)
         device = seen.x.device
-        told = [usual if scale is None else scale for scale in scales]
+        told = self._guidance_of(seen.distilled, len(seen.x), GUIDANCE)
         return torch.tensor(told, pin_memory=device.type == "cuda").to(device, non_blocking=True)
 
     def _nothing(self, x: Tensor) -> Tensor | None:

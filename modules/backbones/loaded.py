@@ -69,6 +69,11 @@ class Loaded:
         again: Self = self._load(replace(self.placement, dtype=torch.float32, vae_dtype=torch.float32))
         return again
 
+    def _guidance_of(self, distilled: Sequence[float | None], rows: int, usual: float) -> list[float]:
+        """The guidance that each row's model is told as an input: its own, the checkpoint's default, or `usual`."""
+        usual = self.info.defaults.distilled_cfg_scale or usual
+        return [usual if scale is None else scale for scale in distilled or (None,) * rows]
+
     @property
     def bytes_there(self) -> int:
         """See `Movable`."""

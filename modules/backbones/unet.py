@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor, nn
 
 from modules.backbones.encoders.clip import ClipEncoder
@@ -28,6 +29,7 @@ from modules.diffusion.parameterisation import scale_input, to_denoised
 SCALING = 0.18215  # of the VAE of Stable Diffusion 1 and 2: CompVis' configuration
 SCHEDULER = "scheduler"  # of `ModelInfo.config`: what the checkpoint says of its noise levels
 _EDM = {"low": "sigma_min", "high": "sigma_max", "data": "sigma_data"}
+GUIDANCE = 8.0  # of UNets that take it as an input: LCM's model cards
 MEDIUM_GREY = 0.5  # of 0..1: what an inpainting model is shown where nothing is to be kept
 
 
@@ -93,12 +95,24 @@ class UnetModel(Loaded):
             output = self._unet(
                 seen,
                 times,
+                timestep_cond=self._guidance(batch),
                 encoder_hidden_states=batch.text.tokens.to(device=device, dtype=dtype),
                 added_cond_kwargs=self._told(batch),
                 return_dict=False,
             )[0]
         found = output.to(device=x.device, dtype=torch.float32)
         return to_denoised(self._levels.prediction, x, found, levels, self._levels.data)
+
+    def _guidance(self, batch: Batch) -> Tensor | None:
+        """Waves of the guidance scale, (N, width), for a UNet that takes it as an input (Luo et al. 2023, LCM).
+
+        Sines and cosines as of a timestep, of 1000 times the scale less 1: what guidance adds to the plain prediction.
+        """
+        if not (width := self._unet.config.get("time_cond_proj_dim")):
+            return None
+        scales = self._sent(self._guidance_of(batch.distilled, len(batch.x), GUIDANCE))
+        waves: Tensor = get_timestep_embedding((scales - 1) * 1000, width, downscale_freq_shift=1)
+        return waves.to(self.placement.dtype)
 
     def _told(self, batch: Batch) -> dict[str, Tensor] | None:
         """What the UNet is told besides time and text, by diffusers' names."""

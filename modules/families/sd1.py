@@ -91,4 +91,4 @@ def _defaults(header: Header, parts: Parts, variant: str) -> Defaults:
     plain = Defaults(width=side, height=side) if 64 <= side <= 2048 else Defaults()
     if variant == "pix2pix":
         plain = replace(plain, cfg_scale=7.5)
-    return fast_defaults(header, variant, plain)
+    return fast_defaults(header, variant, plain, parts.networks[UNET].config)

@@ -7,8 +7,6 @@ name, else it is taken for the 768 one, as most are; the prediction can be set p
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from modules.core.checkpoint import Defaults, Header, ModelInfo
 from modules.core.errors import NotAMatch
 from modules.core.family import Part, family, foreign
@@ -60,7 +58,7 @@ def sd2(header: Header) -> ModelInfo:
         label=LABEL,
         prediction=prediction,
         variant=variant,
-        defaults=fast_defaults(header, variant, replace(Defaults(), width=side, height=side)),
+        defaults=fast_defaults(header, variant, Defaults(width=side, height=side), config[UNET]),
         config=config,
     )
 

@@ -62,7 +62,7 @@ def sdxl(header: Header) -> ModelInfo:
         label=f"{LABEL} refiner" if variant == "refiner" else LABEL,
         prediction=prediction,
         variant=variant,
-        defaults=fast_defaults(header, variant, plain),
+        defaults=fast_defaults(header, variant, plain, config[UNET]),
         config=config,
         problem=""
         if unet.channels in (4, *_CHANNELS)

@@ -14,7 +14,7 @@ from modules.backbones.autoencoder import Autoencoder, Scaled, by_channel
 from modules.backbones.encoders.clip import CLIP_G, CLIP_L, SD1, SD2, ClipEncoder, clip_tokenizer
 from modules.backbones.loaded import Built
 from modules.backbones.sdxl import Sdxl
-from modules.backbones.unet import UnetModel
+from modules.backbones.unet import GUIDANCE, UnetModel
 from modules.core.checkpoint import Separate
 from modules.core.errors import RequestError
 from modules.engine.forward import joined
@@ -48,14 +48,14 @@ def each(request: pytest.FixtureRequest) -> tuple[Kind, dict[str, Any], UnetMode
     return request.param, parts, build(request.param, parts)
 
 
-def drawn(model: UnetModel, noise: Tensor, sigmas: list[float]) -> Tensor:
+def drawn(model: UnetModel, noise: Tensor, sigmas: list[float], *, cfg: float) -> Tensor:
     """Euler's method with guidance from standard normal noise: (1, 3, H, W) in 0..1."""
     text = joined(model.encode([NEGATIVE, PROMPT], 1))
     x = noise * sigmas[0]
     for sigma, following in pairwise(sigmas):
         rows = torch.cat([x, x])
         without, with_text = denoise(model, rows, torch.full((2,), sigma), text, negative=(True, False)).chunk(2)
-        denoised = without + CFG * (with_text - without)
+        denoised = without + cfg * (with_text - without)
         x = x + (following - sigma) / sigma * (x - denoised)
     return model.decode(x)
 
@@ -65,14 +65,15 @@ def drawn(model: UnetModel, noise: Tensor, sigmas: list[float]) -> Tensor:
 def test_a_picture_equals_the_pipelines(size: tuple[int, int], each: tuple[Kind, dict[str, Any], UnetModel]) -> None:
     kind, parts, model = each
     noise = latent(*size)
-    wanted = picture(kind, parts, noise, prompt=PROMPT, negative=NEGATIVE, steps=STEPS, cfg_scale=CFG)
+    scale = GUIDANCE if kind.guided else CFG  # as an input, it is what models get that are told nothing
+    wanted = picture(kind, parts, noise, prompt=PROMPT, negative=NEGATIVE, steps=STEPS, cfg_scale=scale)
     levels = model.noise_levels(size[1] * 8, size[0] * 8)
     sigmas = [levels.sigma(111.0 * k) for k in range(9, -1, -1)] + [0.0]
     if kind.edm:
         theirs = pipeline(kind, parts).scheduler
         theirs.set_timesteps(STEPS)
         sigmas = theirs.sigmas.tolist()
-    ours = drawn(model, noise, sigmas)
+    ours = drawn(model, noise, sigmas, cfg=1.0 if kind.guided else CFG)
     assert float(wanted.std()) > 0.02
     assert float((ours - wanted).abs().max()) < 1e-4
 

@@ -37,8 +37,8 @@ class Kind:
     """A kind of checkpoint. texts: component -> which encoder; beside: channels that the UNet sees beside the latent.
 
     numbers: how many an SDXL UNet is told of the picture's size and looks, 0 for the others. edm: "playground" or
-    "cosxl", trained on EDM's noise levels. pruned: the middle and some transformer blocks are gone, as of SSD-1B and
-    Vega.
+    "cosxl", trained on EDM's noise levels. guided: the UNet takes its guidance as an input, as LCM's do. pruned: the
+    middle and some transformer blocks are gone, as of SSD-1B and Vega.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Kind:
     numbers: int = 0
     zero_terminal_snr: bool = False
     edm: str = ""
+    guided: bool = False
     pruned: bool = False
 
 
@@ -59,6 +60,7 @@ SDXL = Kind(name="sdxl", family="sdxl", texts=(("text_encoder", "clip_l"), ("tex
 KINDS = (
     SD1,
     replace(SD1, name="sd1-v", prediction="v"),
+    replace(SD1, name="sd1-guided", guided=True),
     replace(SD1, name="sd1-inpaint", variant="inpaint", beside=5),
     replace(SD1, name="sd1-pix2pix", variant="pix2pix", beside=4),
     SD2,
@@ -68,6 +70,7 @@ KINDS = (
     replace(SDXL, name="sdxl-v-zero", prediction="v", zero_terminal_snr=True),
     replace(SDXL, name="sdxl-playground", prediction="edm", edm="playground"),
     replace(SDXL, name="sdxl-cosxl", prediction="v", edm="cosxl"),
+    replace(SDXL, name="sdxl-guided", guided=True),
     replace(SDXL, name="sdxl-pruned", pruned=True),
     replace(SDXL, name="sdxl-inpaint", variant="inpaint", beside=5),
     replace(SDXL, name="sdxl-pix2pix", variant="pix2pix", beside=4),
@@ -105,6 +108,8 @@ def unet(kind: Kind) -> nn.Module:
             "addition_embed_type": "text_time", "addition_time_embed_dim": 4, "transformer_layers_per_block": [1, 2],
             "projection_class_embeddings_input_dim": POOLED + 4 * kind.numbers, "attention_head_dim": [2, 4],
         }  # fmt: skip
+    if kind.guided:
+        config["time_cond_proj_dim"] = 12
     if kind.pruned:
         config |= {
             "layers_per_block": 2, "mid_block_type": None, "transformer_layers_per_block": [1, [2, 1]],

@@ -31,6 +31,12 @@ def test_options_are_typed_sent_and_reused(open_page: OpenPage, app: App) -> Non
     choose(page, "sampler", "Euler a")
     choose(page, "schedule", "Karras")
     assert "fresh noise" in page.get_attribute(".option:has([data-option=eta])", "title")
+    hint = ".option:has([data-option=eta]) .hint"
+    assert not page.is_visible(hint)
+    page.focus("[data-option=eta]")
+    assert page.is_visible(hint)
+    page.focus("[data-option=rho]")
+    assert not page.is_visible(hint)
     assert names(page) == ["eta", "s_noise", "sigma_min", "sigma_max", "rho", "ensd"]
     page.fill("[data-option=eta]", "0.5")
     page.fill("[data-option=rho]", "5")

@@ -27,6 +27,7 @@ from tests.families.published import (
     vae_original,
     z_image_original,
 )
+from tests.families.record_headers import UNET as SD1_UNET
 from tests.families.record_headers import shapes_of
 
 NET, FIRST = "model.diffusion_model.", "first_stage_model."
@@ -103,6 +104,10 @@ CASES: Mapping[str, Case] = {
         "sdxl", "inpaint", "epsilon", ("unet", "text_encoder", "text_encoder_2", "vae"),
     ),
     "edit_xl": (lambda: unet_original({**SDXL_UNET, "in_channels": 8}), "sdxl", "pix2pix", "epsilon", ("unet",)),
+    "LCM_Dreamshaper_v7_4k": (
+        lambda: {**shapes_of(unet(SD1_UNET)), "time_embedding.cond_proj.weight": [320, 256]},
+        "sd1", "lcm", "epsilon", ("unet",),
+    ),
     "noob_vpred": (
         lambda: {**sdxl(), "v_pred": [], "ztsnr": []},
         "sdxl", "", "v", ("unet", "text_encoder", "text_encoder_2", "vae"),

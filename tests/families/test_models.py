@@ -111,6 +111,13 @@ def test_v_prediction_of_sdxl_ends_in_noise_where_the_file_says_so(families: Reg
     assert by_metadata.prediction == "v"
 
 
+def test_unets_that_take_their_guidance_as_an_input_say_so(families: Registry[Family]) -> None:
+    plain = shapes_of(unet(SDXL_UNET))
+    guided = named({**plain, "time_embedding.cond_proj.weight": [320, 256]}, families, "my distilled xl").defaults
+    assert (guided.distilled_cfg_scale, guided.cfg_scale, guided.sampler, guided.width) == (8.0, 1.0, "lcm", 1024)
+    assert named(plain, families, "my xl").defaults.distilled_cfg_scale is None
+
+
 def test_models_of_edms_noise_levels(families: Registry[Family]) -> None:
     """Playground v2.5 and CosXL, marked by tensors; a UNet alone has its name only."""
     marked = named({**sdxl(), "edm_mean": [4], "edm_std": [4]}, families)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from modules.core.checkpoint import Defaults, Header
 from modules.families.layouts.describe import named_steps, says
@@ -23,14 +25,19 @@ def fast_variant(header: Header) -> str:
     return next((name for name, words in _FAST if says(header, *words)), "")
 
 
-def fast_defaults(header: Header, variant: str, plain: Defaults) -> Defaults:
-    """What a distilled UNet wants, by the publishers' model cards.
+def fast_defaults(header: Header, variant: str, plain: Defaults, unet: Mapping[str, Any]) -> Defaults:
+    """What a distilled UNet of configuration `unet` wants, by the publishers' model cards.
 
     SDXL Turbo: 1 to 4 steps without guidance at 512 x 512 (merges of it at the family's size want more steps);
     Lightning and Hyper-SD: the steps in the name, Euler with trailing timesteps (here "turbo"), no guidance; LCM and
-    DMD2: 4 to 8 steps of the LCM sampler, guidance 1 to 2.
+    DMD2: 4 to 8 steps of the LCM sampler, guidance 1 to 2. A UNet that LCM's authors distilled as a whole takes the
+    guidance as an input, 8, and is not guided besides.
     """
     steps = named_steps(header)
+    if unet.get("time_cond_proj_dim"):
+        return replace(
+            plain, steps=steps or 6, cfg_scale=1.0, distilled_cfg_scale=8.0, sampler="lcm", schedule="sgm_uniform"
+        )
     if variant == "turbo":
         pure = says(header, "sd-xl-turbo", "sdxl-turbo", "sd-turbo")
         size = 512 if pure else plain.width

@@ -11,7 +11,8 @@ function problem(option, text) {
   return option.whole && !Number.isInteger(value) ? t("settings.whole") : "";
 }
 
-// What an option's name does not say; plug-ins' names have nothing.
+// What an option's name does not say: over it for a mouse, and below its number while that is written. Plug-ins' names
+// have nothing.
 const help = (name) => boot.texts[`option.help.${name}`] ?? null;
 
 // value, put: what the field holds, and what takes a new value (null for the default).
@@ -26,5 +27,6 @@ export function number(name, option, value, put, key = name, label = h("code", {
       if (!note.textContent) put(input.value.trim() === "" || value === option.default ? null : value);
     },
   });
-  return h("label", { class: "option", title: help(name) }, label, input, note);
+  const hint = help(name);
+  return h("label", { class: "option", title: hint }, label, input, note, hint ? h("span", { class: "hint" }, hint) : null);
 }
