@@ -184,7 +184,7 @@ def test_the_starter(families: Registry[Family]) -> None:
     info = identify(read_header(STARTER), families)
     assert (info.family, info.supported, info.dtype) == ("sd1", True, "F16")
     assert (info.defaults.width, info.defaults.height) == (128, 128)
-    assert (info.config["unet"]["attention_head_dim"], info.config["vae"]["norm_num_groups"]) == (4, 8)
+    assert (info.config["unet"]["attention_head_dim"], info.config["vae"]["norm_num_groups"]) == (8, 32)
 
 
 def test_vae_files() -> None:
