@@ -68,8 +68,11 @@ def test_a_red_apple_on_a_blue_background(engine: Engine, events: list[Event]) -
 
 
 def test_the_last_preview_has_the_colours_of_the_picture(engine: Engine, events: list[Event]) -> None:
-    found = made(engine, events, APPLE)
-    preview = [event for event in found if isinstance(event, Preview)][-1]
+    for _ in range(5):  # on a busy machine the last preview may be an early one, of what is no picture yet
+        found = made(engine, events, APPLE)
+        preview = [event for event in found if isinstance(event, Preview)][-1]
+        if preview.step > APPLE.steps // 2:
+            break
     shown = Image.open(io.BytesIO(preview.payload)).resize((16, 16), Image.Resampling.BOX)
     picture = Image.fromarray(pixels(found).astype(np.uint8)).resize((16, 16), Image.Resampling.BOX)
     assert np.abs(np.asarray(shown, dtype=float) - np.asarray(picture, dtype=float)).mean() < 30
