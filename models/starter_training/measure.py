@@ -113,6 +113,14 @@ def made(
     return found
 
 
+def known(work: Path, file: Path) -> None:
+    """A sheet of everything that a finished file knows, one seed each on white: known.png, to be looked at."""
+    pipe, words, names = pipeline(file), Words(), [concept.name for concept in concepts()]
+    texts = [with_articles(f"a {name} on a white background") for name in names]
+    pictures = [made(pipe, words, [text], [seed])[0] for seed, text in enumerate(texts)]
+    save_sheet(pictures, work / "known.png", columns=18, captions=names)
+
+
 def background_of(picture: NDArray[np.uint8]) -> str:
     """The name of the border's middle colour."""
     return nearest_name(border_of(picture), BACKGROUNDS)
@@ -189,6 +197,7 @@ def main() -> None:
     found = measured(options.work, file, options.work / "measured.png")
     (options.work / "measured.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     print(json.dumps(found, indent=1))
+    known(options.work, file)
 
 
 if __name__ == "__main__":
