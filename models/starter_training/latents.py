@@ -26,7 +26,7 @@ from models.starter_training.run import accelerator
 from models.starter_training.scenes import Scene, drawn, planned
 from models.starter_training.train_autoencoder import as_tensor
 
-VARIANTS = 24  # of each sprite
+VARIANTS = 30  # of each sprite
 LARGE = 768  # pictures are encoded at twice the native size, too: a second pass wants them
 HELD_OUT = 33  # (concept, style) pairs that are never trained on, about one in twenty
 BATCH = 32

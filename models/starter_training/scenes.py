@@ -28,14 +28,17 @@ EXACT = ("white", "black")  # backgrounds without a shade of their own
 COLOURFUL = frozenset({"rainbow", "palette", "mountain", "musical note", "lightning", "dice"})
 PALE, FLOOR = 0.98, 0.62  # what is nearly white takes a colour, too; and so does what is grey all over
 # Of a picture's side: how large a thing is, usually and at random; how far it may stand from the middle
-SHARE, SHARES, FURTHEST = 0.83, (0.74, 0.92), 0.06
-TILT = 5.0  # degrees, to either side
+SHARE, SHARES, FURTHEST = 0.83, (0.66, 0.93), 0.09
+TILT = 7.0  # degrees, to either side
+# Factors by which a thing is darker or lighter, and paler or stronger. It is never mirrored: of what looks both ways
+# a small model draws both halves alike
+LIGHT, STRENGTH = (0.93, 1.06), (0.88, 1.08)
 PAPER, RIM, SHADE = 15, 4, (150, 152, 158)  # pixels of a sticker's white edge and of the line around it; its colour
 STYLE_WORDS = {
     "3d": ("3d style",), "sticker": ("sticker style", "sticker style", "sticker"),
     "ink": ("ink style", "ink style", "black and white"),
 }  # fmt: skip
-SAID = {"3d": 0.5, "sticker": 0.88, "ink": 0.93}  # how often a caption names the style: without its name 3d is expected
+SAID = {"3d": 0.5, "sticker": 1.0, "ink": 1.0}  # how often a caption names the style: without a name it is 3d
 OPENINGS = ("", "", "", "", "a ", "a ", "a ", "a picture of a ", "an icon of a ", "an emoji of a ", "emoji, ")
 
 
@@ -50,8 +53,10 @@ class Scene:
 
 
 def drawn(sprite: Sprite, scene: Scene, size: int, chance: random.Random | None = None) -> NDArray[np.uint8]:
-    """(size, size, 3): the sprite as `scene` says. chance: varies place, size, tilt, side and shade; None: plain."""
+    """(size, size, 3): the sprite as `scene` says. chance: varies place, size, tilt and shades; None: plain."""
     pixels = tinted(sprite.pixels, scene.tint) if scene.tint else sprite.pixels
+    if chance is not None:
+        pixels = lit(pixels, chance.uniform(*LIGHT), chance.uniform(*STRENGTH))
     if sprite.style == "ink" and scene.background == "black" and not scene.tint:
         pixels = np.dstack([255 - pixels[..., :3], pixels[..., 3]])  # white ink on black
     picture = cut_out(pixels, edge_of(sprite)) if sprite.style == "sticker" else Image.fromarray(pixels)
@@ -61,8 +66,6 @@ def drawn(sprite: Sprite, scene: Scene, size: int, chance: random.Random | None 
     )  # premultiplied: else the colour of what is fully transparent bleeds into the edge
     side, shift = round(size * SHARE), (0, 0)
     if chance is not None:
-        if chance.random() < 0.5:
-            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         picture = picture.rotate(chance.uniform(-TILT, TILT), Image.Resampling.BICUBIC, expand=True)
         picture = picture.crop(_square(picture.getbbox() or (0, 0, *picture.size)))
         side = round(size * chance.uniform(*SHARES))
@@ -100,6 +103,15 @@ def tinted(pixels: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
     saturation, value = np.clip(saturation * more, 0, 1), np.clip(value * brighter, 0, 1)
     found = pixels.copy()
     found[..., :3] = (_rgb(hue, saturation, value) * 255).clip(0, 255).astype(np.uint8)
+    return found
+
+
+def lit(pixels: NDArray[np.uint8], light: float, strength: float) -> NDArray[np.uint8]:
+    """An RGBA sprite that much lighter, its colours that much further from grey."""
+    rgb = pixels[..., :3].astype(np.float32)
+    grey = rgb.mean(-1, keepdims=True)
+    found = pixels.copy()
+    found[..., :3] = ((grey + (rgb - grey) * strength) * light).clip(0, 255).astype(np.uint8)
     return found
 
 

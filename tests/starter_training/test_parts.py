@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
 
 from models.starter_training import export, networks, scenes
-from models.starter_training.art import SPRITE, STYLES, Sprite, concepts
+from models.starter_training.art import SPRITE, STYLES, Concept, Sprite, concepts
 from models.starter_training.finished import drawer_of
 from models.starter_training.optimiser import Optimiser, orthogonal
 from models.starter_training.scenes import BACKGROUNDS, TINTS, Scene
@@ -77,6 +77,29 @@ def test_chance_varies_a_scene_and_its_seed_repeats_it() -> None:
     one, again, other = (scenes.drawn(disc((200, 30, 30)), scene, 64, random.Random(seed)) for seed in (1, 1, 2))
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
+
+
+def test_a_thing_is_lit_and_paled_and_never_mirrored() -> None:
+    pixels = np.full((8, 8, 4), (200, 100, 50, 255), np.uint8)
+    for light, strength, told in ((1.05, 1.0, [210, 105, 52, 255]), (1.0, 0.0, [117, 117, 117, 255])):
+        assert np.abs(scenes.lit(pixels, light, strength)[0, 0].astype(int) - told).max() <= 1
+    left = np.zeros((256, 256, 4), np.uint8)
+    left[64:192, 32:224] = 255
+    left[32:224, 32:96] = (200, 30, 30, 255)  # a red pole, at the left
+    sprite = Sprite(0, "3d", left)
+    for seed in range(12):
+        picture = scenes.drawn(sprite, Scene(0, "3d", "black"), 64, random.Random(seed)).astype(int)
+        columns = np.nonzero(picture[..., 0] - picture[..., 1] > 80)[1]
+        assert columns.mean() < 32
+
+
+def test_a_caption_without_a_style_is_of_three_dimensions() -> None:
+    concept, chance = Concept("fox", "fox"), random.Random(3)
+    for style in ("sticker", "ink"):
+        texts = [scenes.caption(Scene(0, style, "teal"), concept, chance) for _ in range(200)]
+        assert all(any(word in text for word in scenes.STYLE_WORDS[style]) for text in texts if text)
+    texts = [scenes.caption(Scene(0, "3d", "teal"), concept, chance) for _ in range(200)]
+    assert 0.4 < np.mean(["style" in text for text in texts if text]) < 0.6
 
 
 def test_captions_say_what_is_to_be_seen() -> None:
