@@ -22,6 +22,7 @@ from modules.core.operations import ModelKey
 from modules.core.plugin import collect
 from modules.diffusion.arena import HostPool
 from modules.diffusion.backbone import Backbone, BackboneKind, Movable, Placement
+from modules.diffusion.shortage import is_short
 from modules.engine import memory
 from modules.engine.estimate import Weights, Work, weights_of
 from modules.engine.placement import MODES, Machine, next_mode, place, this_machine
@@ -237,7 +238,7 @@ class ModelManager:
         try:
             return load(info, separate, placement)
         except (MemoryError, RuntimeError) as error:
-            if not memory.is_short(error):
+            if not is_short(error):
                 raise
         self.unload()
         modes = MODES[MODES.index(placement.vram) :] if own_memory(placement.device) else (placement.vram,)
@@ -246,7 +247,7 @@ class ModelManager:
             try:
                 return load(info, separate, replace(placement, vram=chosen))
             except (MemoryError, RuntimeError) as error:
-                if not memory.is_short(error):
+                if not is_short(error):
                     raise
         raise OutOfMemory(
             f"There is not enough free memory on {placement.device} for {info.name}.",
@@ -282,7 +283,7 @@ class ModelManager:
                 backbone.change(chosen)
                 return
             except (MemoryError, RuntimeError) as error:
-                if not memory.is_short(error):
+                if not is_short(error):
                     raise
             memory.give_back(self._placement.device)
             chosen = next_mode(chosen)

@@ -9,6 +9,8 @@ import sys
 import psutil
 import torch
 
+from modules.diffusion.shortage import is_short
+
 SPARE = 0.5  # of what is free at start, for latents, activations and everybody else
 
 
@@ -34,24 +36,10 @@ def free(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def is_short(error: BaseException) -> bool:
-    """Whether an error says that memory was short. Only CUDA and XPU have an exception of their own for it.
-
-    The words are MPS's, cuBLAS's and cuDNN's, and those of torch's allocator for the CPU on Linux and on Windows.
-    """
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in _SHORT)
-
-
 def is_lost(error: BaseException) -> bool:
     """Whether the device failed in a way that this process cannot recover from: each further call fails, too."""
     # torch has the type from 2.8 on; before, such an error cannot be told from others
     return isinstance(error, getattr(torch, "AcceleratorError", ())) and not is_short(error)
-
-
-_SHORT = ("out of memory", "_alloc_failed", "can't allocate memory", "not enough memory", "failed to allocate")
 
 
 def empty_cache(device: torch.device) -> None:
