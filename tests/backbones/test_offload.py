@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import weakref
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from modules.backbones import offload
 from modules.backbones.moving import Weights
 from modules.backbones.offload import Turns
 from modules.backbones.sd1 import load_sd1
@@ -77,6 +79,49 @@ def test_a_part_that_does_not_fit_leaves_nothing_on_the_device() -> None:
     assert devices(module) == {"meta"}
     turns.clear()
     assert devices(module) == {"cpu"}
+
+
+def test_what_models_share_and_has_no_weights_brings_none_of_them() -> None:
+    """As Qwen-Image's places, which are one module for all of its models."""
+    shared = nn.ReLU()
+    parts = [nn.Sequential(nn.Linear(4, 4), shared).requires_grad_(False) for _ in range(2)]
+    every = [Turns(torch.device("meta")) for _ in parts]
+    for turns, module in zip(every, parts, strict=True):
+        turns.add(module)
+    parts[0](torch.ones(1, 4, device="meta"))
+    assert [devices(module) for module in parts] == [{"meta"}, {"cpu"}]
+
+
+@pytest.mark.parametrize(("says", "raised"), [("CUDA error: out of memory", False), ("a mistake", True)])
+def test_weights_that_cannot_be_pinned_are_streamed_all_the_same(
+    says: str, raised: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added: list[nn.Module] = []
+
+    def settle(weights: Weights, device: torch.device, *, pin: bool = False) -> None:
+        if pin:
+            raise RuntimeError(says)
+
+    class Recorded(Stream):
+        def __init__(self, device: torch.device) -> None:
+            super().__init__(torch.device("meta"))
+
+        def add(self, part: nn.Module) -> None:
+            added.append(part)
+
+    monkeypatch.setattr(Weights, "settle", settle)
+    monkeypatch.setattr(offload, "Stream", Recorded)
+    module, turns = part(0), Turns(torch.device("cuda"), "low")
+    with pytest.raises(RuntimeError, match=says) if raised else nullcontext():
+        turns.add(module)
+    assert added == ([] if raised else [module])
+
+
+def test_pinned_memory_comes_in_powers_of_two() -> None:
+    layer = nn.Linear(3, 5)
+    layer.register_buffer("nothing", torch.empty(0))
+    weights = Weights([layer])
+    assert (weights.nbytes, weights.pinned_bytes) == (60 + 20, 64 + 32)
 
 
 def test_layers_come_when_they_compute_and_the_next_ones_ahead_of_them() -> None:
