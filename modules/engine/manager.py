@@ -198,6 +198,7 @@ class ModelManager:
         """Give up every model that is not pinned."""
         self._give_up([key for key in self._loaded if key not in self._pins])
         self._pool.clear()
+        memory.give_back(self._placement.device)  # what the pool let go of, too
 
     def configure(self, options: EngineOptions) -> None:
         """Take new options. Models loaded for another placement go, pinned ones when they are let go.
@@ -296,7 +297,8 @@ class ModelManager:
         for backbone in self._others(key):
             if isinstance(backbone, Movable):
                 backbone.retreat()
-        self._pool.clear()
+        if not own_memory(device):  # else what the pool keeps is not the memory that is short
+            self._pool.clear()
         memory.give_back(device)
         for other in list(self._loaded):
             if self._room.free(device) >= wanted:
