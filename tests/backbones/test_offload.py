@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import weakref
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -16,15 +18,24 @@ from modules.backbones.moving import Weights
 from modules.backbones.offload import Turns
 from modules.backbones.sd1 import load_sd1
 from modules.backbones.streaming import Stream
-from modules.core.checkpoint import read_header
+from modules.backbones.unet import UnetModel
+from modules.core.checkpoint import ModelInfo, read_header
 from modules.core.family import Family, identify
 from modules.core.job import MemoryMode
 from modules.core.plugin import collect
+from modules.diffusion.arena import SLAB, HostPool
 from modules.diffusion.backbone import Placement
+from modules.engine.placement import use
 from tests.passes import denoise
 from tests.tiny import write_tiny_sd1
 
 MODES: tuple[MemoryMode, ...] = ("normal", "medium", "low")
+CUDA = torch.cuda.is_available()
+DEVICES = ["cpu", pytest.param("cuda:0", marks=pytest.mark.skipif(not CUDA, reason="there is no CUDA device"))]
+HERE = torch.device("cpu")
+EXACT = Placement(
+    device=HERE, dtype=torch.float32, vae_dtype=torch.float32, text_device=HERE, unet_device=HERE, vae_device=HERE
+)
 
 
 def part(seed: int) -> nn.Sequential:
@@ -256,23 +267,42 @@ def test_released_parts_can_be_collected() -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_a_whole_model_computes_the_same_in_every_mode(mode: MemoryMode, tmp_path: Path) -> None:
     """The hooks that small devices get, with the CPU in the device's place."""
-    cpu = torch.device("cpu")
-    exact = Placement(
-        device=cpu, dtype=torch.float32, vae_dtype=torch.float32, text_device=cpu, unet_device=cpu, vae_device=cpu
-    )
-    path = write_tiny_sd1(tmp_path / "a.safetensors")
-    info = identify(read_header(path), collect("modules.families", Family, group="inferenz.families"))
-    plain, hooked = load_sd1(info, None, exact), load_sd1(info, None, exact)
-    turns = Turns(cpu, mode)
+    info = tiny_sd1(tmp_path)
+    plain, hooked = load_sd1(info, None, EXACT), load_sd1(info, None, EXACT)
+    turns = Turns(EXACT.device, mode)
     for network in (hooked._readers[0].module, hooked._unet, hooked._autoencoder.vae):
         turns.add(network)
     hooked._turns = turns
-    x = torch.ones(1, 4, 8, 8)
-    sigma = torch.tensor([2.0])
     for skip in (1, 2):
-        wanted = plain.decode(denoise(plain, x, sigma, plain.encode(["a (cat:1.2)"], skip)[0]))
-        found = hooked.decode(denoise(hooked, x, sigma, hooked.encode(["a (cat:1.2)"], skip)[0]))
-        assert float((wanted - found).abs().max()) < 1e-5
+        assert float((made(plain, skip) - made(hooked, skip)).abs().max()) < 1e-5
         hooked.change("low" if mode == "medium" else "medium")
     assert hooked.placement.vram != mode
     hooked.close()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_model_that_is_loaded_in_a_mode_computes_the_same(device: str, mode: MemoryMode, tmp_path: Path) -> None:
+    """The whole way, with pinned memory, streams and events where there is a CUDA device. Of the file's float16 all is
+    converted, so that it comes from the pool."""
+    where, info = torch.device(device), tiny_sd1(tmp_path, "F16")
+    use(where)
+    pool = HostPool(4 * SLAB, pin=where.type == "cuda")
+    there = replace(EXACT, device=where, text_device=where, unet_device=where, vae_device=where, vram=mode, pool=pool)
+    plain, moved = load_sd1(info, None, EXACT), load_sd1(info, None, there)
+    for chosen in (mode, *(other for other in MODES if other != mode), mode):
+        moved.change(chosen)
+        assert float((made(plain) - made(moved)).abs().max()) < 1e-3
+    moved.close()
+
+
+def tiny_sd1(folder: Path, dtype: Literal["F32", "F16"] = "F32") -> ModelInfo:
+    path = write_tiny_sd1(folder / "a.safetensors", dtype=dtype)
+    return identify(read_header(path), collect("modules.families", Family, group="inferenz.families"))
+
+
+def made(model: UnetModel, skip: int = 1) -> Tensor:
+    """A text read, one step, and the picture, on the CPU."""
+    device = model.placement.unet_device
+    x, sigma = torch.ones(1, 4, 8, 8, device=device), torch.tensor([2.0])
+    return model.decode(denoise(model, x, sigma, model.encode(["a (cat:1.2)"], skip)[0])).cpu()
