@@ -30,6 +30,7 @@ from modules.core.generation import Emphasis, GenerationPlan, drawn_by
 from modules.core.operations import Text
 from modules.core.sampling import NoiseLevels
 from modules.diffusion.backbone import Batch, Placement, backbone
+from modules.diffusion.shortage import is_short
 
 _SAFE = 64  # pixels; what no VAE and no patch divides unevenly
 
@@ -64,8 +65,10 @@ class GenericPipeline:
                 with self._guided(wanted.guider_scale), seeded(plan.seeds[0], self.placement.unet_device):
                     answer = self._made(wanted.values, plan, steps)
                 break
-            except torch.OutOfMemoryError:
-                if self._mode not in LESS or self.placement.unet_device.type == "cpu":
+            except (MemoryError, RuntimeError) as error:
+                # The CPU and Apple's GPUs have one memory: there is nowhere else to keep parts
+                one_memory = self.placement.unet_device.type in ("cpu", "mps")
+                if not is_short(error) or self._mode not in LESS or one_memory:
                     raise
             # Only here has the failed attempt let go of its tensors
             self._mode = LESS[self._mode]

@@ -32,6 +32,12 @@ class Weights:
         """Bytes of all, each tensor counted once."""
         return sum({id(value): value.nbytes for _, _, value in self._slots()}.values())
 
+    @property
+    def pinned_bytes(self) -> int:
+        """Bytes that all would take in pinned memory: torch takes a power of two of it for each tensor."""
+        sizes = {id(value): value.nbytes for _, _, value in self._slots()}.values()
+        return sum(1 << (size - 1).bit_length() for size in sizes if size)
+
     def bring(self, device: torch.device, *, non_blocking: bool = False) -> list[Tensor]:
         """Use copies on `device`, which are returned. Where that fails, everything is at home again."""
         copies: dict[int, Tensor] = {}

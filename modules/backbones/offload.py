@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from modules.backbones.moving import CPU, Weights
 from modules.backbones.streaming import Stream
 from modules.core.job import MemoryMode
+from modules.diffusion.shortage import is_short
 
 PIN_SHARE = 0.5  # of the memory that is free: so much may be pinned, for copies that need no thread's help
 
@@ -107,8 +108,15 @@ class Turns:
 
     def _pin(self, turn: _Turn) -> None:
         """Pin what comes again at every step, where there is memory for that: copies are then the device's own work."""
-        if self.device.type == "cuda" and turn.weights.nbytes < psutil.virtual_memory().available * PIN_SHARE:
+        room = psutil.virtual_memory().available * PIN_SHARE
+        if self.device.type != "cuda" or turn.weights.pinned_bytes >= room:
+            return
+        try:
             turn.weights.settle(CPU, pin=True)
+        except (MemoryError, RuntimeError) as error:
+            # Systems let less be pinned than there is (Windows, containers): the others come from where they are
+            if not is_short(error):
+                raise
 
 
 class _Turn:
@@ -121,7 +129,9 @@ class _Turn:
     def listen(self) -> None:
         """Come to the device when the part computes. Its children count, too: a VAE's are called without itself."""
         for module in (self.part, *self.part.children()):
-            self._handles.append(module.register_forward_pre_hook(lambda *_: self._turns.enter(self)))
+            # One without weights needs none, and may be a part of other models as well (Qwen-Image's places)
+            if next(_values(module), None) is not None:
+                self._handles.append(module.register_forward_pre_hook(lambda *_: self._turns.enter(self)))
 
     def stop(self) -> None:
         """Go home, and take the hooks off."""

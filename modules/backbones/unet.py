@@ -152,7 +152,7 @@ class UnetModel(Loaded):
         diffusers have it. That latent is kept for the next step.
         """
         if self._beside == self.latent_channels:
-            return torch.zeros(len(x), self._beside, *x.shape[-2:])
+            return torch.zeros(len(x), self._beside, *x.shape[-2:], device=x.device)
         if self._blank is None or self._blank[0] != x.shape[-2:]:
             rows, columns = (side * self.downscale for side in x.shape[-2:])
             grey = self.encode_picture(torch.full((1, 3, rows, columns), MEDIUM_GREY))

@@ -20,6 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from modules.diffusion.shortage import is_short
+
 SLAB = 64 << 20  # bytes; larger pieces have a slab of their own
 ALIGNMENT = 64  # bytes: a line of the CPU's cache, and more than any dtype needs
 
@@ -29,7 +31,8 @@ Memory = NDArray[np.uint8]
 class HostPool:
     """Slabs of memory that wait for their next use.
 
-    limit: bytes that are kept at most while nobody uses them. pin: the memory is pinned, for copies to a CUDA device.
+    limit: bytes that are kept at most while nobody uses them. pin: the memory is pinned, for copies to a CUDA device,
+    for as much of it as the system allows.
     """
 
     def __init__(self, limit: int, *, pin: bool = False) -> None:
@@ -51,7 +54,7 @@ class HostPool:
             self._free = [each for each in self._free if each is not memory]
         else:
             self._shrink(self.limit - wanted)  # what did not fit makes room for what does
-            memory = torch.empty(wanted, dtype=torch.uint8, pin_memory=self.pin).numpy()
+            memory = self._fresh(wanted)
         # All tensors over the slab share one storage, which holds this one view until the last of them dies
         lease = memory.view()
         weakref.finalize(lease, self._return, memory).atexit = False
@@ -60,6 +63,16 @@ class HostPool:
     def clear(self) -> None:
         """Give what waits to the system. Slabs in use come back as before."""
         self._free.clear()
+
+    def _fresh(self, size: int) -> Memory:
+        if self.pin:
+            try:
+                return torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy()
+            except RuntimeError as error:
+                # Systems let less be pinned than there is (Windows, containers): from other memory copies are slower
+                if not is_short(error):
+                    raise
+        return torch.empty(size, dtype=torch.uint8).numpy()
 
     def _return(self, memory: Memory) -> None:
         self._shrink(self.limit - memory.nbytes)

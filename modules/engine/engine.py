@@ -306,9 +306,10 @@ class Engine:
         else:
             watch.ended()
             if error is not None and not isinstance(error, Stopped):
+                self._lost = error if is_lost(error) else self._lost
+                error = shortage(error, "the sampler's own steps")  # the model's have been told apart by now
                 _log(error)
                 task.failure = task.failure or error
-                self._lost = error if is_lost(error) else self._lost
         if not task.live:
             self._batch_over(task)
 

@@ -121,7 +121,8 @@ def weights_of(checkpoint: Header, separate: Mapping[str, Header], placement: Pl
         found[part] = found.get(part, 0) + kept
         if as_stored:
             continue
-        in_file = kept == tensor.offsets[1] - tensor.offsets[0]
+        # Only the CPU computes from a mapped file; Apple's GPUs have its memory, but copies of their own
+        in_file = devices[part].type == "cpu" and kept == tensor.offsets[1] - tensor.offsets[0]
         fresh += 0 if in_file and tensor.dtype not in _FLOATS - {_NAMES.get(dtype)} else kept
     return Weights(parts=found, fresh=fresh)
 

@@ -13,7 +13,8 @@ from torch.nn import functional
 from modules.core.errors import OutOfMemory
 from modules.core.operations import Predict, Row, Text
 from modules.diffusion.backbone import Backbone, Batch
-from modules.engine.memory import empty_cache, is_short
+from modules.diffusion.shortage import is_short
+from modules.engine.memory import empty_cache
 from modules.engine.threads import threads_for
 
 MAX_REPEAT = 4  # a text is repeated at most so often to reach a common length; beyond, a pass of its own is cheaper

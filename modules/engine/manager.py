@@ -22,6 +22,7 @@ from modules.core.operations import ModelKey
 from modules.core.plugin import collect
 from modules.diffusion.arena import HostPool
 from modules.diffusion.backbone import Backbone, BackboneKind, Movable, Placement
+from modules.diffusion.shortage import is_short
 from modules.engine import memory
 from modules.engine.estimate import Weights, Work, weights_of
 from modules.engine.placement import MODES, Machine, next_mode, place, this_machine
@@ -197,6 +198,7 @@ class ModelManager:
         """Give up every model that is not pinned."""
         self._give_up([key for key in self._loaded if key not in self._pins])
         self._pool.clear()
+        memory.give_back(self._placement.device)  # what the pool let go of, too
 
     def configure(self, options: EngineOptions) -> None:
         """Take new options. Models loaded for another placement go, pinned ones when they are let go.
@@ -237,7 +239,7 @@ class ModelManager:
         try:
             return load(info, separate, placement)
         except (MemoryError, RuntimeError) as error:
-            if not memory.is_short(error):
+            if not is_short(error):
                 raise
         self.unload()
         modes = MODES[MODES.index(placement.vram) :] if own_memory(placement.device) else (placement.vram,)
@@ -246,7 +248,7 @@ class ModelManager:
             try:
                 return load(info, separate, replace(placement, vram=chosen))
             except (MemoryError, RuntimeError) as error:
-                if not memory.is_short(error):
+                if not is_short(error):
                     raise
         raise OutOfMemory(
             f"There is not enough free memory on {placement.device} for {info.name}.",
@@ -282,7 +284,7 @@ class ModelManager:
                 backbone.change(chosen)
                 return
             except (MemoryError, RuntimeError) as error:
-                if not memory.is_short(error):
+                if not is_short(error):
                     raise
             memory.give_back(self._placement.device)
             chosen = next_mode(chosen)
@@ -295,7 +297,8 @@ class ModelManager:
         for backbone in self._others(key):
             if isinstance(backbone, Movable):
                 backbone.retreat()
-        self._pool.clear()
+        if not own_memory(device):  # else what the pool keeps is not the memory that is short
+            self._pool.clear()
         memory.give_back(device)
         for other in list(self._loaded):
             if self._room.free(device) >= wanted:

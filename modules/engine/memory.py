@@ -9,6 +9,8 @@ import sys
 import psutil
 import torch
 
+from modules.diffusion.shortage import is_short
+
 SPARE = 0.5  # of what is free at start, for latents, activations and everybody else
 
 
@@ -20,38 +22,39 @@ def budget() -> int:
 def free(device: torch.device) -> int:
     """Bytes of `device` that this process could take now, what torch keeps in its pool included."""
     if device.type == "cuda":
-        there, total = torch.cuda.mem_get_info(device)
+        there, total = driver_info(device)
         reserved = torch.cuda.memory_reserved(device)
         # A cap, which torch keeps to and the driver does not know
         allowed = int(total * torch.cuda.get_per_process_memory_fraction(device)) - reserved
         return min(there, allowed) + reserved - torch.cuda.memory_allocated(device)
     if device.type == "xpu":
-        there, _total = torch.xpu.mem_get_info(device)
+        there, _total = driver_info(device)
         return int(there + torch.xpu.memory_reserved(device) - torch.xpu.memory_allocated(device))
     if device.type == "mps":
-        most = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-        return int(min(most, psutil.virtual_memory().available))
+        taken = torch.mps.driver_allocated_memory()
+        most = min(torch.mps.recommended_max_memory() - taken, psutil.virtual_memory().available)
+        return int(most + taken - torch.mps.current_allocated_memory())
     return int(psutil.virtual_memory().available)
 
 
-def is_short(error: BaseException) -> bool:
-    """Whether an error says that memory was short. Only CUDA and XPU have an exception of their own for it.
+def driver_info(device: torch.device) -> tuple[int, int]:
+    """Bytes that the driver of a CUDA or XPU device has free, and in all.
 
-    The words are MPS's, cuBLAS's and cuDNN's, and those of torch's allocator for the CPU on Linux and on Windows.
+    Drivers of Intel's integrated and of some other GPUs do not tell the former: then it is what torch has not taken.
     """
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in _SHORT)
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)
+    try:
+        return torch.xpu.mem_get_info(device)
+    except RuntimeError:
+        total = int(torch.xpu.get_device_properties(device).total_memory)
+        return total - torch.xpu.memory_reserved(device), total
 
 
 def is_lost(error: BaseException) -> bool:
     """Whether the device failed in a way that this process cannot recover from: each further call fails, too."""
     # torch has the type from 2.8 on; before, such an error cannot be told from others
     return isinstance(error, getattr(torch, "AcceleratorError", ())) and not is_short(error)
-
-
-_SHORT = ("out of memory", "_alloc_failed", "can't allocate memory", "not enough memory", "failed to allocate")
 
 
 def empty_cache(device: torch.device) -> None:
@@ -67,6 +70,7 @@ def empty_cache(device: torch.device) -> None:
 def give_back(device: torch.device) -> None:
     """Return freed memory to the system and the device's pool to the driver.
 
+    Pinned memory as well, which torch keeps pinned otherwise for as long as the process lives.
     glibc keeps freed blocks of some megabytes for itself, which is what most weights are made of; without the trim a
     process that swaps models grows. Hooks, which only other devices than the CPU get, make reference cycles: hence the
     collection, which takes 0.2 s.
@@ -74,6 +78,11 @@ def give_back(device: torch.device) -> None:
     if device.type != "cpu":
         gc.collect()
     empty_cache(device)
+    if device.type == "cuda" and torch.cuda.is_initialized():
+        # Older releases of torch have it under a private name alone
+        empty = getattr(torch.accelerator, "empty_host_cache", None) or getattr(torch._C, "_host_emptyCache", None)
+        if empty is not None:
+            empty()
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none and needs none
         if trim is not None:

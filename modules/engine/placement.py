@@ -3,8 +3,9 @@
 Precision, where nothing else is asked:
 
 - CUDA and ROCm: float16, also for the VAE (a VAE that overflows is repeated in float32 by the engine); bfloat16 for
-  families that were trained in it (BFLOAT16_FAMILIES), where the card has it. Cards of the
-  GTX 16 series return NaN for half-precision convolutions, and those before Pascal compute them slowly: float32.
+  families that were trained in it (BFLOAT16_FAMILIES), where the card has it. Cards with the chips of the GTX 16 series
+  (as well T400 to T2000, MX450, MX550) return NaN for half-precision convolutions, and those before Pascal compute
+  them slowly: float32.
 - XPU: bfloat16 where the device has it, else float16; the VAE in float32. MPS: float16, the VAE in float32, because
   its half-precision normalisation overflows on large pictures.
 - CPU: float32. float16 has no arithmetic there (0.2-0.9 GFLOP/s against 210). bfloat16 can be faster where the CPU
@@ -30,6 +31,8 @@ Kind = Literal["cpu", "cuda", "mps", "xpu"]
 PARTS = ("unet", "text_encoder", "vae")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _PASCAL = (6, 0)
+# TU116 and TU117, as cards with one of them are called
+_BROKEN_HALF = r"\bGTX 16\d\d|\bT(?:[456]\d\d|1000|1200|2000)\b|\bMX[45]50\b|\bCMP 30HX\b"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +217,7 @@ def _best_dtype(device: Device) -> torch.dtype:
     if device.kind == "cpu":
         return torch.float32
     if device.kind == "cuda":
-        slow = device.capability < _PASCAL or re.search(r"\bGTX 16\d\d|\bT[456]\d\d\b|\bMX[45]50\b", device.label)
+        slow = device.capability < _PASCAL or re.search(_BROKEN_HALF, device.label)
         return torch.float32 if slow else torch.float16
     if device.kind == "xpu" and device.bf16:
         return torch.bfloat16

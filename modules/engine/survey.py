@@ -11,6 +11,7 @@ import psutil
 import torch
 
 from modules.core.job import EngineOptions, EngineStatus
+from modules.engine.memory import driver_info
 from modules.engine.resident import Resident
 from modules.engine.room import own_memory
 
@@ -56,7 +57,7 @@ class Survey:
 def memory(device: torch.device) -> tuple[int, int]:
     """Bytes in use and in all: of the device, or of this process and the machine where they are one."""
     if device.type in {"cuda", "xpu"}:
-        free, total = (torch.cuda if device.type == "cuda" else torch.xpu).mem_get_info(device)
+        free, total = driver_info(device)
         return total - free, total
     if device.type == "mps":
         return torch.mps.driver_allocated_memory(), torch.mps.recommended_max_memory()

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import gc
 import weakref
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from modules.backbones import offload
 from modules.backbones.moving import Weights
 from modules.backbones.offload import Turns
 from modules.backbones.sd1 import load_sd1
 from modules.backbones.streaming import Stream
-from modules.core.checkpoint import read_header
+from modules.backbones.unet import UnetModel
+from modules.core.checkpoint import ModelInfo, read_header
 from modules.core.family import Family, identify
 from modules.core.job import MemoryMode
 from modules.core.plugin import collect
+from modules.diffusion.arena import SLAB, HostPool
 from modules.diffusion.backbone import Placement
+from modules.engine.placement import use
 from tests.passes import denoise
 from tests.tiny import write_tiny_sd1
 
 MODES: tuple[MemoryMode, ...] = ("normal", "medium", "low")
+CUDA = torch.cuda.is_available()
+DEVICES = ["cpu", pytest.param("cuda:0", marks=pytest.mark.skipif(not CUDA, reason="there is no CUDA device"))]
+HERE = torch.device("cpu")
+EXACT = Placement(
+    device=HERE, dtype=torch.float32, vae_dtype=torch.float32, text_device=HERE, unet_device=HERE, vae_device=HERE
+)
 
 
 def part(seed: int) -> nn.Sequential:
@@ -77,6 +90,49 @@ def test_a_part_that_does_not_fit_leaves_nothing_on_the_device() -> None:
     assert devices(module) == {"meta"}
     turns.clear()
     assert devices(module) == {"cpu"}
+
+
+def test_what_models_share_and_has_no_weights_brings_none_of_them() -> None:
+    """As Qwen-Image's places, which are one module for all of its models."""
+    shared = nn.ReLU()
+    parts = [nn.Sequential(nn.Linear(4, 4), shared).requires_grad_(False) for _ in range(2)]
+    every = [Turns(torch.device("meta")) for _ in parts]
+    for turns, module in zip(every, parts, strict=True):
+        turns.add(module)
+    parts[0](torch.ones(1, 4, device="meta"))
+    assert [devices(module) for module in parts] == [{"meta"}, {"cpu"}]
+
+
+@pytest.mark.parametrize(("says", "raised"), [("CUDA error: out of memory", False), ("a mistake", True)])
+def test_weights_that_cannot_be_pinned_are_streamed_all_the_same(
+    says: str, raised: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added: list[nn.Module] = []
+
+    def settle(weights: Weights, device: torch.device, *, pin: bool = False) -> None:
+        if pin:
+            raise RuntimeError(says)
+
+    class Recorded(Stream):
+        def __init__(self, device: torch.device) -> None:
+            super().__init__(torch.device("meta"))
+
+        def add(self, part: nn.Module) -> None:
+            added.append(part)
+
+    monkeypatch.setattr(Weights, "settle", settle)
+    monkeypatch.setattr(offload, "Stream", Recorded)
+    module, turns = part(0), Turns(torch.device("cuda"), "low")
+    with pytest.raises(RuntimeError, match=says) if raised else nullcontext():
+        turns.add(module)
+    assert added == ([] if raised else [module])
+
+
+def test_pinned_memory_comes_in_powers_of_two() -> None:
+    layer = nn.Linear(3, 5)
+    layer.register_buffer("nothing", torch.empty(0))
+    weights = Weights([layer])
+    assert (weights.nbytes, weights.pinned_bytes) == (60 + 20, 64 + 32)
 
 
 def test_layers_come_when_they_compute_and_the_next_ones_ahead_of_them() -> None:
@@ -211,23 +267,42 @@ def test_released_parts_can_be_collected() -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_a_whole_model_computes_the_same_in_every_mode(mode: MemoryMode, tmp_path: Path) -> None:
     """The hooks that small devices get, with the CPU in the device's place."""
-    cpu = torch.device("cpu")
-    exact = Placement(
-        device=cpu, dtype=torch.float32, vae_dtype=torch.float32, text_device=cpu, unet_device=cpu, vae_device=cpu
-    )
-    path = write_tiny_sd1(tmp_path / "a.safetensors")
-    info = identify(read_header(path), collect("modules.families", Family, group="inferenz.families"))
-    plain, hooked = load_sd1(info, None, exact), load_sd1(info, None, exact)
-    turns = Turns(cpu, mode)
+    info = tiny_sd1(tmp_path)
+    plain, hooked = load_sd1(info, None, EXACT), load_sd1(info, None, EXACT)
+    turns = Turns(EXACT.device, mode)
     for network in (hooked._readers[0].module, hooked._unet, hooked._autoencoder.vae):
         turns.add(network)
     hooked._turns = turns
-    x = torch.ones(1, 4, 8, 8)
-    sigma = torch.tensor([2.0])
     for skip in (1, 2):
-        wanted = plain.decode(denoise(plain, x, sigma, plain.encode(["a (cat:1.2)"], skip)[0]))
-        found = hooked.decode(denoise(hooked, x, sigma, hooked.encode(["a (cat:1.2)"], skip)[0]))
-        assert float((wanted - found).abs().max()) < 1e-5
+        assert float((made(plain, skip) - made(hooked, skip)).abs().max()) < 1e-5
         hooked.change("low" if mode == "medium" else "medium")
     assert hooked.placement.vram != mode
     hooked.close()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_model_that_is_loaded_in_a_mode_computes_the_same(device: str, mode: MemoryMode, tmp_path: Path) -> None:
+    """The whole way, with pinned memory, streams and events where there is a CUDA device. Of the file's float16 all is
+    converted, so that it comes from the pool."""
+    where, info = torch.device(device), tiny_sd1(tmp_path, "F16")
+    use(where)
+    pool = HostPool(4 * SLAB, pin=where.type == "cuda")
+    there = replace(EXACT, device=where, text_device=where, unet_device=where, vae_device=where, vram=mode, pool=pool)
+    plain, moved = load_sd1(info, None, EXACT), load_sd1(info, None, there)
+    for chosen in (mode, *(other for other in MODES if other != mode), mode):
+        moved.change(chosen)
+        assert float((made(plain) - made(moved)).abs().max()) < 1e-3
+    moved.close()
+
+
+def tiny_sd1(folder: Path, dtype: Literal["F32", "F16"] = "F32") -> ModelInfo:
+    path = write_tiny_sd1(folder / "a.safetensors", dtype=dtype)
+    return identify(read_header(path), collect("modules.families", Family, group="inferenz.families"))
+
+
+def made(model: UnetModel, skip: int = 1) -> Tensor:
+    """A text read, one step, and the picture, on the CPU."""
+    device = model.placement.unet_device
+    x, sigma = torch.ones(1, 4, 8, 8, device=device), torch.tensor([2.0])
+    return model.decode(denoise(model, x, sigma, model.encode(["a (cat:1.2)"], skip)[0])).cpu()

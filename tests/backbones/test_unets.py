@@ -149,5 +149,7 @@ def test_what_is_seen_beside_the_latent(each: tuple[Kind, dict[str, Any], UnetMo
         given = denoise(model, x, sigmas, text, channels=torch.full((1, kind.beside, 8, 8), 0.5))
         assert not torch.allclose(nothing, given, atol=1e-4)
         assert torch.equal(denoise(model, x, sigmas, text), nothing)
+        if kind.beside == model.latent_channels:  # made where it is used: nothing is sent at each step
+            assert model._nothing(x.to("meta")).is_meta
     with pytest.raises(RequestError, match=f"{kind.name} was given 7 channels"):
         denoise(model, x, sigmas, text, channels=torch.zeros(1, 7, 8, 8))

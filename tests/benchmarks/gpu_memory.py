@@ -19,21 +19,21 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from modules.backbones.loaded import Loaded
-from modules.core.generation import FileRef, ModelChoice
+from modules.core.generation import GenerationPlan
 from modules.core.job import EngineOptions, ImageReady, Notice
+from modules.engine.estimate import Work
+from modules.engine.manager import Brought
 from modules.engine.room import loaded_weights
 from tests.benchmarks import harness
 from tests.benchmarks.families import FAMILIES, written
 from tests.benchmarks.gpu import NO_DEVICE
 from tests.benchmarks.inline import InlineEngine, Job, plan
-from tests.passes import chosen
 
 Asked = Literal["auto", "normal", "medium", "low"]
 MODES: tuple[Asked, ...] = ("auto", "normal", "medium", "low")
@@ -64,7 +64,7 @@ class Card:
         what: dict[str, object] = {"GB": cap or "all", "asked": "compiled" if compiled else mode}
         try:
             if compiled:
-                backbone = engine.manager.bring(self._choice()).backbone
+                backbone = self._brought(engine).backbone
                 assert isinstance(backbone, Loaded)
                 backbone._parts[0].compile()  # in place: the engine holds this very module
             return {**what, **self._measured(engine)}
@@ -78,7 +78,7 @@ class Card:
         seconds, job = self._timed(engine)
         most = torch.cuda.max_memory_allocated()
         one = _median(lambda: self._picture(engine, steps=1), self._options.runs)
-        brought = engine.manager.bring(self._choice())
+        brought = self._brought(engine)
         picture = job.first(ImageReady)[1].payload
         self.reference = self.reference or picture
         notices = [event.text for _, event in job.events if isinstance(event, Notice)]
@@ -94,7 +94,7 @@ class Card:
         """Seconds and memory of decoding alone."""
         capped(None)
         engine = InlineEngine(EngineOptions(device="cuda", preview_ms=0, trace=False))
-        backbone = engine.manager.bring(self._choice()).backbone
+        backbone = self._brought(engine).backbone
         side = self._options.size // backbone.downscale
         latent = torch.randn(1, backbone.latent_channels, side, side, device="cuda")
         rows: list[dict[str, object]] = []
@@ -122,12 +122,19 @@ class Card:
         return seconds, self._picture(engine, "the same apple")
 
     def _picture(self, engine: InlineEngine, prompt: str = "", *, steps: int = 0) -> Job:
-        text = prompt or f"a red apple, number {next(self._numbers)}"
-        wanted = plan(self._file, side=self._options.size, steps=steps or self._options.steps, prompt=text)
-        return engine.run(replace(wanted, family=self._options.family))
+        return engine.run(self.order(prompt or f"a red apple, number {next(self._numbers)}", steps=steps))
 
-    def _choice(self) -> ModelChoice:
-        return chosen(FileRef(name=self._file.stem, path=str(self._file)))
+    def order(self, prompt: str, *, steps: int = 0) -> GenerationPlan:
+        """The plan of one picture. steps: 0 for as many as were asked for."""
+        asked = self._options
+        return plan(
+            self._file, side=asked.size, steps=steps or asked.steps, prompt=prompt, family=asked.family
+        )  # fmt: skip
+
+    def _brought(self, engine: InlineEngine) -> Brought:
+        """The very model that the pictures are made with, and how their work fits."""
+        side = self._options.size
+        return engine.manager.bring(self.order("").model, Work(width=side, height=side))
 
 
 def matrix_flops(dtype: torch.dtype) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -80,6 +81,20 @@ def test_large_slabs_are_not_wasted_on_small_pieces() -> None:
     small = pool.take(SLAB)
     assert len(small) == SLAB
     assert pool.take(2 * SLAB).data_ptr() == place
+
+
+@pytest.mark.parametrize(("says", "raised"), [("CUDA error: out of memory", False), ("no such device", True)])
+def test_memory_that_cannot_be_pinned_is_plain(says: str, raised: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = torch.empty
+
+    def empty(*shape: int, dtype: torch.dtype, pin_memory: bool = False) -> torch.Tensor:
+        if pin_memory:
+            raise RuntimeError(says)
+        return plain(*shape, dtype=dtype)
+
+    monkeypatch.setattr(torch, "empty", empty)
+    with pytest.raises(RuntimeError, match=says) if raised else nullcontext():
+        assert len(HostPool(SLAB, pin=True).take(10)) == SLAB
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="pinned memory is CUDA's")

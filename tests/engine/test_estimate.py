@@ -188,6 +188,15 @@ def test_weights_are_those_that_will_be_loaded(tmp_path: Path) -> None:
     assert half.total == told.total // 2 == half.fresh
 
 
+def test_apples_gpus_compute_from_copies_of_their_own() -> None:
+    apple = torch.device("mps")
+    there = Placement(
+        device=apple, dtype=HALF, vae_dtype=torch.float32, text_device=apple, unet_device=apple, vae_device=apple
+    )
+    told = weights_of(header_of(model__diffusion_model__x=f16(10, 10), first_stage_model__x=f16(10)), {}, there)
+    assert told.fresh == told.total == 200 + 40
+
+
 def header_of(**tensors: TensorInfo) -> Header:
     named = {name.replace("__", "."): tensor for name, tensor in tensors.items()}
     return Header(path=Path("m.safetensors"), tensors=named, metadata={}, size=0, mtime_ns=0)

@@ -18,7 +18,6 @@ from modules.core.errors import CheckpointError, CheckpointMissing, NotAMatch, O
 from modules.core.generation import FileRef
 from modules.core.job import EngineOptions
 from modules.diffusion.backbone import Backbone, BackboneKind, Placement
-from modules.engine import memory
 from modules.engine.manager import Loaders, ModelManager
 from modules.engine.placement import Device, Machine
 from tests.passes import chosen, denoise
@@ -173,24 +172,6 @@ def test_without_memory_others_go_before_it_fails(files: list[FileRef]) -> None:
     assert models.loaded() == ("b",)
     with pytest.raises(OutOfMemory, match="lowvram"):
         models.bring(chosen(files[2]))
-
-
-@pytest.mark.parametrize(
-    ("error", "short"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
-        (MemoryError(), True),
-        (RuntimeError("MPS backend out of memory (MPS allocated: 18.11 GB, other allocations: 8.00 MB)"), True),
-        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"), True),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp:80] DefaultCPUAllocator: not enough memory"), True),
-        (RuntimeError("Expected all tensors to be on the same device; allocated on cpu"), False),
-        (ValueError("out of memory"), False),
-    ],
-)
-def test_every_way_in_which_memory_is_said_to_be_short(error: Exception, short: bool) -> None:
-    assert memory.is_short(error) is short
 
 
 def test_other_errors_of_a_loader_are_not_taken_for_lack_of_memory(files: list[FileRef]) -> None:

@@ -101,6 +101,19 @@ def test_what_is_not_here_is_told_with_what_is(options: EngineOptions, says: str
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("label", "dtype"),
+    [
+        ("NVIDIA GeForce GTX 1650", FULL), ("NVIDIA T1000 8GB", FULL), ("Quadro T2000", FULL), ("NVIDIA T600", FULL),
+        ("NVIDIA GeForce MX450", FULL), ("NVIDIA CMP 30HX", FULL), ("Tesla T4", HALF), ("Quadro RTX 4000", HALF),
+        ("NVIDIA GeForce RTX 2080", HALF),
+    ],
+)  # fmt: skip
+def test_chips_without_tensor_cores_do_not_compute_in_half_precision(label: str, dtype: torch.dtype) -> None:
+    card = Device(name="cuda:0", label=label, memory=4 * GIB, capability=(7, 5))
+    assert place(EngineOptions(), Machine(devices=(card, CPU))).dtype == dtype
+
+
 def test_low_memory_modes_need_a_device_with_memory_of_its_own() -> None:
     assert place(EngineOptions(vram="low"), BIG).vram == "low"
     assert place(EngineOptions(vram="medium"), Machine(devices=(CPU,))).vram == "normal"

@@ -17,6 +17,7 @@ from modules.core.generation import FileRef
 from modules.core.job import EngineOptions, MemoryMode
 from modules.core.operations import ModelKey
 from modules.diffusion.backbone import Backbone, BackboneKind, PartName, Placement
+from modules.engine import memory
 from modules.engine.estimate import Needs, Work
 from modules.engine.manager import Loaders, ModelManager
 from modules.engine.placement import Device, Machine, choose, next_mode
@@ -280,6 +281,20 @@ def test_in_one_memory_the_mapped_file_counts_for_nothing(files: list[FileRef]) 
     assert not fit.choice.fits
     assert "may become slow" in fit.notice
     assert (fit.choice.mode, fit.choice.tiled) == ("normal", True)
+
+
+def test_the_host_s_pool_is_kept_for_the_next_model_and_goes_back_with_the_last(
+    files: list[FileRef], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    did: list[str] = []
+    models = Card(9 * GB).manager()
+    monkeypatch.setattr(models._pool, "clear", lambda: did.append("pool"))
+    monkeypatch.setattr(memory, "give_back", lambda device: did.append("system"))
+    models.bring(chosen(files[0]), SMALL)
+    models.bring(chosen(files[1]), SMALL)  # the device is too small for both
+    assert did == ["system", "system"]
+    models.unload()
+    assert did[2:] == ["system", "pool", "system"]
 
 
 def test_the_person_s_budget_counts_all_weights(files: list[FileRef]) -> None:

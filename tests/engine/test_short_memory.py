@@ -14,6 +14,7 @@ from modules.core.job import (
     ImageReady,
     Notice,
 )  # fmt: skip
+from modules.diffusion.noise import PictureNoise
 from tests.engine.small import SmallManager, bench, plan
 from tests.engine.watching import latents_of
 
@@ -77,6 +78,16 @@ def test_short_memory_anywhere_says_what_to_do(values: dict[str, Any]) -> None:
     assert failed.code == "out_of_memory"
     assert "--medvram" in failed.hint
     assert b.manager.pins == []
+
+
+def test_short_memory_beside_the_model_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PictureNoise, "initial", short)
+    b = bench()
+    b.engine.submit("j", plan())
+    b.run()
+    failed = b.of("j")[-1]
+    assert isinstance(failed, Failed)
+    assert (failed.code, "--medvram" in failed.hint) == ("out_of_memory", True)
 
 
 def test_what_others_learnt_of_short_memory_does_not_change_a_strict_picture() -> None:
