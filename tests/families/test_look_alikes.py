@@ -246,7 +246,14 @@ def test_other_tensors_instead_are_another_model_and_no_damage(families: Registr
     assert "lacks norm_out.linear.weight" in problem
 
 
-@pytest.mark.parametrize("prefix", ["dit.", "module.", "_orig_mod."])
+def test_stable_audio_with_its_autoencoder_is_not_the_autoencoder_alone(families: Registry[Family]) -> None:
+    names = ("transformer.rotary_pos_emb.inv_freq", "to_cond_embed.0.weight")
+    shapes = {f"model.model.{name}": [8, 8] for name in names}
+    info = identify(header_of({**shapes, "pretransform.model.decoder.layers.1.layers.0.beta": [8]}), families)
+    assert (info.family, info.label) == ("other", "Stable Audio")
+
+
+@pytest.mark.parametrize("prefix", ["dit.", "module.", "_orig_mod.", "model.model."])
 def test_levels_that_training_programs_leave(prefix: str, families: Registry[Family]) -> None:
     with torch.device("meta"):
         shapes = shapes_of(diffusers.FluxTransformer2DModel(num_layers=2, num_single_layers=2))
