@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -124,6 +125,8 @@ def recognise(
     Raises CorruptCheckpoint, UnsupportedCheckpoint (the family is named), NotAMatch (no family knows the file, or the
     one that was told does not), or RequestError where no file can be what was told.
     """
+    if not family and (part := part_of_several(header)):
+        raise UnsupportedCheckpoint(f"{header.file_name}: {part}")
     for kind in _asked(families, family):
         try:
             info = _taken_as(kind.detect(header), kind, prediction, variant)
@@ -150,6 +153,8 @@ def identify(
     family, prediction, variant: what a person says the file is, against what its header tells; "", "" and None leave
     it to the header. With a family that one alone is asked. Raises RequestError where no file can be what was told.
     """
+    if not family and (part := part_of_several(header)):
+        return foreign(header, "part", "Part of a model", part)
     for kind in _asked(families, family):
         try:
             return _taken_as(kind.detect(header), kind, prediction, variant)
@@ -200,6 +205,18 @@ def foreign(header: Header, name: str, label: str, problem: str, *, variant: str
         mtime_ns=header.mtime_ns,
         metadata=header.metadata,
     )
+
+
+def part_of_several(header: Header) -> str:
+    """What a file is, by its name, whose model is split over several; "" for a whole one."""
+    found = _PART.search(header.path.stem)
+    if found is None or header.configs or int(found[2]) < 2:
+        return ""
+    count = f"part {int(found[1])} of {int(found[2])}"
+    return f"this is {count} of a model that is split over several files: it is read from its whole folder only."
+
+
+_PART = re.compile(r"-(\d{5})-of-(\d{5})$")
 
 
 def _unknown(header: Header) -> str:

@@ -15,7 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
-from modules.core.errors import CheckpointMissing, CorruptCheckpoint, NotAMatch
+from modules.core.errors import CheckpointMissing, CorruptCheckpoint, NotAMatch, UnsupportedCheckpoint
 from modules.core.header import MAX_HEADER_BYTES, Header, TensorInfo, unreadable
 
 # Number -> name, values in a block, bytes of a block
@@ -28,6 +28,7 @@ TYPES: Mapping[int, tuple[str, int, int]] = {
     25: ("I16", 1, 2), 26: ("I32", 1, 4), 27: ("I64", 1, 8), 28: ("F64", 1, 8), 29: ("IQ1_M", 256, 56),
     30: ("BF16", 1, 2), 34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66), 39: ("MXFP4", 32, 17),
 }  # fmt: skip
+_UNREAD = frozenset({4, 5, 31, 32, 33, 36, 37, 38, *range(40, 64)})  # numbers that ggml gave up, and its next ones
 _CODES = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _TEXT, _ARRAY = 8, 9
 _MOST_SIDES, _LONGEST_NAME = 8, 4096
@@ -40,7 +41,8 @@ Value = str | int | float | bool | list[int | float | bool] | None
 def read_gguf(path: Path) -> Header:
     """Read and check a GGUF header; no tensor byte is read. Metadata: the keys whose values are texts or numbers.
 
-    Raises CheckpointMissing, NotAMatch (another format) or CorruptCheckpoint, and what `unreadable` makes of the rest.
+    Raises CheckpointMissing, NotAMatch (another format), UnsupportedCheckpoint (a type of tensors that is not read) or
+    CorruptCheckpoint, and what `unreadable` makes of the rest.
     """
     try:
         with path.open("rb") as file:
@@ -52,6 +54,11 @@ def read_gguf(path: Path) -> Header:
         raise CheckpointMissing(f"{path.name}: there is no such file.") from None
     except OSError as error:
         raise unreadable(path, error) from error
+    except _Unread as error:
+        raise UnsupportedCheckpoint(
+            f"{path.name} has tensors of a type of GGUF ({error}) that is not read here.",
+            hint="Take another packing of it, such as Q8_0 or Q4_K_S.",
+        ) from None
     except _Damaged as error:
         raise CorruptCheckpoint(f"{path.name} has a damaged header: {error}.", hint="Download it again.") from None
     end = start + max((info.offsets[1] for info in tensors.values()), default=0)
@@ -64,6 +71,10 @@ def read_gguf(path: Path) -> Header:
 
 class _Damaged(Exception):
     """The header ends too early, or says what cannot be."""
+
+
+class _Unread(Exception):
+    """A tensor has a type that ggml gave up, or one that came later than this program."""
 
 
 class _Walk:
@@ -149,6 +160,8 @@ def _tensor(walk: _Walk, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, Te
         raise _Damaged(f"a tensor has {sides} sides")
     shape = tuple(walk.number("Q") for _ in range(sides))[::-1]
     kind, offset = walk.number("I"), walk.number("Q")
+    if kind in _UNREAD:
+        raise _Unread(kind)
     if kind not in TYPES:
         raise _Damaged(f"there is no type {kind} of tensors (of {name})")
     label, block, size = TYPES[kind]

@@ -12,39 +12,24 @@ from modules.core.checkpoint import Header, ModelInfo
 from modules.core.errors import CorruptCheckpoint, NotAMatch
 from modules.core.family import Reads, family, foreign
 from modules.families.layouts.denoisers import denoiser_kind
+from modules.families.layouts.labels import OTHERS, PICTURES, VIDEOS
 from modules.families.layouts.parts import main_dtype
 from modules.families.layouts.pipeline_defaults import pipeline_defaults
 from modules.families.layouts.pipelines import does_instead, pipeline
 from modules.families.layouts.unets import unet_of
 
 LABEL = "diffusers model"
-# Kind of denoiser -> label, and what its folder's pipeline is called
-_PICTURES = {
-    "flux2": "Flux.2", "flux3": "Flux.3", "hunyuan_image": "HunyuanImage", "ovis_image": "Ovis-Image",
-    "longcat_image": "LongCat-Image",
-    "bria": "Bria or LongCat-Image", "auraflow": "AuraFlow", "qwen_image_2": "Qwen-Image 2",
-    "glm_image": "GLM-Image", "cogview4": "CogView4", "hidream": "HiDream", "omnigen2": "OmniGen2",
-    "lumina2": "Lumina Image 2", "lumina": "Lumina-Next", "krea2": "Krea 2", "anima": "Anima", "cosmos": "Cosmos",
-    "pixart": "PixArt", "sana": "Sana", "hunyuandit": "HunyuanDiT", "kandinsky5": "Kandinsky 5",
-    "kandinsky2": "Kandinsky 2", "cascade_b": "Stable Cascade (stage B)", "cascade_c": "Stable Cascade (stage C)",
-    "kolors": "Kolors", "deepfloyd": "DeepFloyd IF", "kandinsky3": "Kandinsky 3", "dreamlite": "DreamLite",
-    "joyimage": "JoyImage", "nucleus": "Nucleus-Image", "ernie_image": "Ernie-Image", "ideogram4": "Ideogram 4",
-    "prx": "PRX", "dit": "DiT",
-}  # fmt: skip
 # Those of which diffusers has no ordinary folder
 _MODULAR = "runs from a folder of diffusers' modular layout (with modular_model_index.json) only"
 _NO_FOLDER = {
     "anima": _MODULAR,
     "flux3": _MODULAR,
-    "omnigen2": "diffusers has no pipeline for",
+    **dict.fromkeys(
+        ("omnigen2", "newbie", "boogu", "lens", "hidream_o1", "hunyuan_image_3", "pixeldit"),
+        "cannot be run here: diffusers has no pipeline for it",
+    ),
     "dit": "makes pictures of numbered things, not of words",
 }
-_VIDEOS = {
-    "wan": "Wan", "ltx": "LTX-Video", "hunyuan_video": "HunyuanVideo", "mochi": "Mochi", "cogvideo": "CogVideoX",
-    "svd": "Stable Video Diffusion", "animatediff": "AnimateDiff", "motif_video": "Motif-Video",
-    "sana_video": "Sana-Video",
-    "minimax_h3": "MiniMax H3", "kandinsky6": "Kandinsky 6", "video_unet": "ModelScope or I2VGen",
-}  # fmt: skip
 
 
 @family("diffusers", label=LABEL, rank=70, predictions=("flow", "epsilon", "v"), reads=Reads(by=""))
@@ -56,8 +41,8 @@ def diffusers(header: Header) -> ModelInfo:
     if header.configs:
         return _folder(header)
     kind = denoiser_kind(header)
-    if kind in _PICTURES:
-        label = _PICTURES[kind]
+    if kind in PICTURES:
+        label = PICTURES[kind]
         why = _NO_FOLDER.get(kind, "runs from a folder in diffusers' layout (with model_index.json) only")
         problem = f"this is {label}, which {why}."
         return foreign(header, "diffusers", label, problem, variant=kind)
@@ -68,9 +53,19 @@ def diffusers(header: Header) -> ModelInfo:
 def video(header: Header) -> ModelInfo:
     """Name models of videos, which are not made here."""
     kind = denoiser_kind(header)
-    if kind not in _VIDEOS:
+    if kind not in VIDEOS:
         raise NotAMatch(f"{header.file_name} is no model of videos.")
-    return foreign(header, "video", _VIDEOS[kind], f"this is {_VIDEOS[kind]}, which makes videos.", variant=kind)
+    return foreign(header, "video", VIDEOS[kind], f"this is {VIDEOS[kind]}, which makes videos.", variant=kind)
+
+
+@family("other", label="Model of another kind", rank=76)
+def other(header: Header) -> ModelInfo:
+    """Name models that make no pictures at all, or only half of one."""
+    kind = denoiser_kind(header)
+    if kind not in OTHERS:
+        raise NotAMatch(f"{header.file_name} is no model of sounds or shapes.")
+    label, does = OTHERS[kind]
+    return foreign(header, "other", label, f"this is {label}, which {does}.", variant=kind)
 
 
 @family("unet", label="UNet", rank=90)

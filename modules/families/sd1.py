@@ -13,7 +13,7 @@ from dataclasses import replace
 from modules.core.checkpoint import Defaults, Header, ModelInfo
 from modules.core.errors import CorruptCheckpoint, NotAMatch
 from modules.core.family import Part, family
-from modules.families.layouts.describe import described, read_prediction, zero_terminal_snr
+from modules.families.layouts.describe import described, read_prediction, says, zero_terminal_snr
 from modules.families.layouts.parts import TEXT, UNET, VAE, Parts, sort_parts
 from modules.families.layouts.scheduling import FAST_VARIANTS, fast_defaults, fast_variant
 from modules.families.layouts.shapes import told_config
@@ -22,6 +22,8 @@ from modules.families.layouts.unets import unet_of
 LABEL = "Stable Diffusion 1"
 CLIP_L_WIDTH = 768
 _CHANNELS = {9: "inpaint", 8: "pix2pix"}
+# Beginnings of names of what has this UNet and draws after a picture -> what it is called
+_AFTER_PICTURES = {"cc_projection.": "Zero123", "cond_stage_model.model.visual.": "Image Variations"}
 PARTS = (
     Part(name=TEXT, kind="clip_l", usual="clip_l.safetensors"),
     Part(name=VAE, kind="kl4", usual="vae-ft-mse-840000-ema-pruned.safetensors"),
@@ -43,8 +45,8 @@ def sd1(header: Header) -> ModelInfo:
     unet = parts.networks[UNET].config
     channels = unet["in_channels"]
     variant = _CHANNELS.get(channels) or fast_variant(header)
-    problem = ""
-    if channels not in (4, *_CHANNELS):
+    problem = _other_task(header)
+    if not problem and channels not in (4, *_CHANNELS):
         problem = f"this is {LABEL} with {channels} input channels, which no variant known here has."
     config = parts.configs
     if zero_terminal_snr(header):
@@ -77,6 +79,16 @@ def _check_family(header: Header) -> None:
         raise NotAMatch(f"{name}: its UNet projects by linear layers, as later versions do.")
     if unet.context != CLIP_L_WIDTH and not told and _text_width(header) != unet.context:
         raise NotAMatch(f"{name}: its context width of {unet.context} is not {LABEL}'s.")
+
+
+def _other_task(header: Header) -> str:
+    """What a model does instead whose UNet is as Stable Diffusion 1's; "" where it makes pictures of texts."""
+    for start, label in _AFTER_PICTURES.items():
+        if any(name.startswith(start) for name in header.tensors):
+            return f"this is {label}, which draws after a picture instead of a text, not supported yet."
+    if says(header, "ic-?light"):  # whose tensors are what is to be added to those of a model
+        return f"this is IC-Light, a change to models of {LABEL} and no model, not supported yet."
+    return ""
 
 
 def _text_width(header: Header) -> int | None:

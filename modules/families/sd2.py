@@ -34,7 +34,8 @@ def sd2(header: Header) -> ModelInfo:
     told = header.metadata.get("modelspec.architecture", "").startswith("stable-diffusion-v2")
     if unet is None or not unet.linear or unet.context is None:
         raise NotAMatch(f"{header.file_name} has no {LABEL} UNet.")
-    if unet.embeds_class:
+    # unCLIP's picture is a class in diffusers' layout, and lies where SDXL has its sizes in the original one
+    if unet.embeds_class or (unet.embeds_size and unet.context == CONTEXT):
         kind = _NAMED.get(unet.channels, "unCLIP")
         return foreign(header, "sd2", LABEL, f"this is {LABEL} {kind}, not supported yet.", variant=kind)
     text = header.configs.get(TEXT, {})  # of a folder, which says by its activation that this is OpenCLIP's

@@ -10,7 +10,7 @@ import pytest
 
 from modules.core import gguf as ours
 from modules.core.checkpoint import read_header
-from modules.core.errors import CheckpointMissing, CorruptCheckpoint, NotAMatch
+from modules.core.errors import CheckpointMissing, CorruptCheckpoint, NotAMatch, UnsupportedCheckpoint
 
 gguf = pytest.importorskip("gguf")
 
@@ -100,6 +100,15 @@ def test_damaged_headers(body: bytes, says: str, tmp_path: Path) -> None:
     path = tmp_path / "damaged.gguf"
     path.write_bytes(b"GGUF" + body)
     with pytest.raises(CorruptCheckpoint, match=says):
+        read_header(path)
+
+
+@pytest.mark.parametrize("kind", [4, 31, 38, 40])
+def test_types_that_are_given_up_or_to_come_are_no_damage(kind: int, tmp_path: Path) -> None:
+    path = tmp_path / "newer.gguf"
+    tensor = struct.pack("<Q", 1) + b"w" + struct.pack("<IQIQ", 1, 32, kind, 0)
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + tensor)
+    with pytest.raises(UnsupportedCheckpoint, match=rf"newer.gguf has tensors of a type of GGUF \({kind}\)"):
         read_header(path)
 
 

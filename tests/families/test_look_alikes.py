@@ -11,7 +11,9 @@ import torch
 
 from modules.core.family import Family, identify
 from modules.core.plugin import Registry
+from tests.families.cases import NET, sd2
 from tests.families.published import SDXL_UNET, header_of, of_class, under, unet
+from tests.families.record_headers import UNET as SD1_UNET
 from tests.families.record_headers import shapes_of
 
 SHORT = ("num_layers", "n_layers", "num_single_layers", "num_double_layers", "n_refiner_layers")
@@ -106,6 +108,45 @@ def test_pixart_and_kolors(families: Registry[Family]) -> None:
         (("net.x_embedder.proj.1.weight", "net.llm_adapter.blocks.0.cross_attn.q_proj.weight"), "Anima"),
         (("txt_in.individual_token_refiner.blocks.0.norm1.weight", "double_blocks.0.img_attn_qkv.weight"), "Hunyuan"),
         (("distilled_guidance_layer.in_proj.weight", "nerf_blocks.0.param_generator.weight"), "Chroma Radiance"),
+        (
+            (
+                "latent_in.weight",
+                "cond_in.weight",
+                "double_blocks.0.img_attn.qkv.weight",
+                "single_blocks.0.linear1.weight",
+            ),
+            "Hunyuan3D",
+        ),
+        (
+            (
+                "txt_in.individual_token_refiner.blocks.0.norm1.weight",
+                "byt5_in.fc1.weight",
+                "cond_type_embedding.weight",
+            ),
+            "HunyuanVideo",
+        ),
+        (("transformer.rotary_pos_emb.inv_freq", "to_cond_embed.0.weight"), "Stable Audio"),
+        (("genre_embedder.weight",), "ACE-Step"),
+        (("cap_embedder.0.weight", "noise_refiner.0.attention.qkv.weight", "clip_text_pooled_proj.0.weight"), "NewBie"),
+        (
+            (
+                "double_stream_layers.0.img_instruct_attn.processor.img_to_q.weight",
+                "ref_image_refiner.0.attn.to_q.weight",
+            ),
+            "Boogu",
+        ),
+        (
+            (
+                "transformer_blocks.0.img_mlp.w1.weight",
+                "transformer_blocks.0.attn.norm_added_q.weight",
+                "transformer_blocks.0.img_mod.1.weight",
+                "txt_norm.weight",
+            ),
+            "Lens",
+        ),
+        (("t_embedder1.mlp.0.weight", "x_embedder.proj1.weight"), "HiDream-O1"),
+        (("blocks.31.mlp.all.proj_in_gate.weight", "vid_in.proj.weight"), "SeedVR2"),
+        (("lq_proj.latent_proj.0.weight", "core.pixel_embedder.proj.weight"), "PiD"),
     ],
 )
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
@@ -165,6 +206,64 @@ def test_a_variation_with_tensors_of_its_own_is_not_taken_for_the_plain_model(fa
     assert (info.family, info.supported) == ("flux", False)
     assert "variation of Flux.1 that is not known here" in info.problem
     assert "extra_embedder.weight" in info.problem
+
+
+@pytest.mark.parametrize("width", [1536, 2048])
+def test_unclip_is_not_taken_for_sdxl(width: int, families: Registry[Family]) -> None:
+    """In the original layout its picture comes in where SDXL has its sizes."""
+    added = {
+        f"{NET}label_emb.0.0.weight": [1280, width], f"{NET}label_emb.0.0.bias": [1280],
+        f"{NET}label_emb.0.2.weight": [1280, 1280], f"{NET}label_emb.0.2.bias": [1280],
+    }  # fmt: skip
+    info = identify(header_of({**sd2(), **added}, "sd21-unclip"), families)
+    assert (info.family, info.variant, info.supported) == ("sd2", "unCLIP", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "beside", "says"),
+    [
+        ("zero123", 8, "cc_projection.weight", "Zero123"),
+        ("variations", 4, "cond_stage_model.model.visual.proj", "Image Variations"),
+        ("iclight_sd15_fc", 8, "", "IC-Light"),
+    ],
+)
+def test_unets_of_stable_diffusion_1_that_draw_after_something_else(
+    name: str, channels: int, beside: str, says: str, families: Registry[Family]
+) -> None:
+    shapes = under(NET, shapes_of(unet({**SD1_UNET, "in_channels": channels})))
+    info = identify(header_of({**shapes, **({beside: [768, 772]} if beside else {})}, name), families)
+    assert (info.family, info.supported) == ("sd1", False)
+    assert says in info.problem
+
+
+def test_other_tensors_instead_are_another_model_and_no_damage(families: Registry[Family]) -> None:
+    with torch.device("meta"):
+        shapes = shapes_of(diffusers.FluxTransformer2DModel(num_layers=2, num_single_layers=2))
+    shapes["norm_out.other.weight"] = shapes.pop("norm_out.linear.weight")
+    problem = identify(header_of(shapes), families).problem
+    assert "variation of Flux.1 that is not known here" in problem
+    assert "has norm_out.other.weight" in problem
+    assert "lacks norm_out.linear.weight" in problem
+
+
+def test_stable_audio_with_its_autoencoder_is_not_the_autoencoder_alone(families: Registry[Family]) -> None:
+    names = ("transformer.rotary_pos_emb.inv_freq", "to_cond_embed.0.weight")
+    shapes = {f"model.model.{name}": [8, 8] for name in names}
+    info = identify(header_of({**shapes, "pretransform.model.decoder.layers.1.layers.0.beta": [8]}), families)
+    assert (info.family, info.label) == ("other", "Stable Audio")
+
+
+@pytest.mark.parametrize("prefix", ["dit.", "module.", "_orig_mod.", "model.model."])
+def test_levels_that_training_programs_leave(prefix: str, families: Registry[Family]) -> None:
+    with torch.device("meta"):
+        shapes = shapes_of(diffusers.FluxTransformer2DModel(num_layers=2, num_single_layers=2))
+    assert identify(header_of(under(prefix, shapes)), families).supported
+
+
+def test_mage_flow_is_not_taken_for_qwen_image(families: Registry[Family]) -> None:
+    model = of_class("QwenImageTransformer2DModel", num_layers=2, in_channels=128, joint_attention_dim=2560)
+    info = identify(header_of(shapes_of(model)), families)
+    assert (info.label, info.supported) == ("Mage-Flow", False)
 
 
 def test_a_unet_of_another_width_says_so(families: Registry[Family]) -> None:

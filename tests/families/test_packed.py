@@ -105,16 +105,79 @@ def test_gguf(families: Registry[Family]) -> None:
     assert (info.family, info.supported, info.quantisation, info.dtype) == ("flux", True, "gguf", "Q4_K")
 
 
-@pytest.mark.parametrize(("leaf", "says"), [("qweight", "SVDQuant"), ("weight_scale_2", "NVFP4")])
-def test_packings_that_are_not_read_are_named(leaf: str, says: str, families: Registry[Family]) -> None:
-    shapes = flux()
-    if leaf == "qweight":
-        shapes = {**shapes, "double_blocks.0.img_mlp.0.qweight": [12288, 1536]}
-    else:
-        shapes = {**shapes, "double_blocks.0.img_mlp.0.weight_scale_2": []}
-    info = identify(header_of(shapes), families)
+@pytest.mark.parametrize(
+    ("weights", "scale", "scales", "says"),
+    [
+        ("F8_E4M3", "weight_scale", "F8_E8M0", "MXFP8"),
+        ("F8_E4M3", "weight_scale", "U8", "MXFP8"),
+        ("F4", "weight_scale", "F8_E8M0", "MXFP4"),
+        ("F4", "weight_scale_2", "F32", "NVFP4"),
+        ("I8", "weight_scale", "F32", "8-bit integers"),
+        ("I8", "SCB", "F32", "8-bit integers"),
+        ("I8", "weight_format", "U8", "8-bit integers"),
+    ],
+)
+def test_packings_that_are_not_read_are_named(
+    weights: str, scale: str, scales: str, says: str, families: Registry[Family]
+) -> None:
+    shapes, dtypes = flux(), {}
+    for name in list(matrices(shapes)):
+        side = f"{name.removesuffix('weight')}{scale}"
+        shapes[side], dtypes[name], dtypes[side] = [1], weights, scales
+    info = identify(header_of(shapes, dtypes=dtypes), families)
     assert (info.family, info.supported) == ("flux", False)
-    assert says in info.problem
+    assert info.problem == (
+        f"this is Flux.1, whose weights are packed as {says}, not supported yet: take one in bf16, fp8 or GGUF."
+    )
+
+
+@pytest.mark.parametrize(
+    ("leaf", "says"),
+    [
+        ("qweight", "SVDQuant"), ("weight._data", "Quanto"), ("sign_mantissa", "DFloat11"), ("W_q", "HQQ"),
+        ("svd_up", "SDNQ"), ("qzeros", "GPTQ or AWQ"),
+    ],
+)  # fmt: skip
+def test_weights_under_names_of_their_own(leaf: str, says: str, families: Registry[Family]) -> None:
+    keeps = leaf in ("svd_up", "qzeros")  # beside the weight, or in its place
+    packed: Shapes = {}
+    for name, shape in flux().items():
+        stem = name.removesuffix("weight")
+        if len(shape) == 2 and stem != name:
+            packed[f"{stem}{leaf}"] = [8, 8]
+            packed.update({f"{stem}{'weight' if leaf != 'qzeros' else 'qweight'}": [8, 8]} if keeps else {})
+        else:
+            packed[name] = shape
+    info = identify(header_of(packed), families)
+    assert (info.family, info.label, info.supported) == ("packed", "Flux.1", False)
+    assert f"packed as {says}" in info.problem.replace("Nunchaku's ", "")
+
+
+def test_nunchakus_own_names(families: Registry[Family]) -> None:
+    """Its layers hold a LoRA each, and are named otherwise than the model's."""
+    layers = ("transformer_blocks.0.qkv_proj", "single_transformer_blocks.0.mlp_fc1")
+    shapes = {f"{layer}.{leaf}": [8, 8] for layer in layers for leaf in ("qweight", "wscales", "lora_down", "lora_up")}
+    info = identify(header_of(shapes, "svdq-int4_r32-flux.1-dev"), families)
+    assert (info.label, info.variant) == ("Flux.1", "svdq")
+    t5 = {"shared.weight": [32128, 4096], "encoder.block.0.layer.0.SelfAttention.q.qweight": [8, 8]}
+    assert "SVDQuant" in identify(header_of(t5), families).problem
+    assert "SVDQuant" in identify_text_encoder(header_of(t5)).problem
+
+
+def test_fp8_in_squares_is_as_good_as_any(families: Registry[Family]) -> None:
+    info = identify(scaled_fp8(flux(), "weight_scale_inv"), families)
+    assert (info.supported, info.quantisation) == (True, "fp8_scaled")
+
+
+def test_a_text_encoder_in_8_bit_integers_is_not_loaded() -> None:
+    shapes, dtypes = t5_xxl(), {}
+    for name in list(matrices(shapes)):
+        if "embed" not in name and "shared" not in name and "relative" not in name:
+            dtypes[name] = "I8"
+            shapes[f"{name.removesuffix('weight')}SCB"] = [4096]
+    info = identify_text_encoder(header_of(shapes, dtypes=dtypes))
+    assert (info.variant, info.supported, info.quantisation) == ("t5", False, "int8")
+    assert "is a text encoder, whose weights are packed as 8-bit integers" in info.problem
 
 
 def test_a_plain_file_is_left_as_it_is() -> None:

@@ -61,6 +61,14 @@ def test_an_encoder_that_models_use(shapes: Any, kind: str, families: Registry[F
     [
         (lambda: language("UMT5EncoderModel", num_layers=2, vocab_size=256384), "umt5", "Wan"),
         (lambda: language("UMT5EncoderModel", num_layers=2, vocab_size=32128), "pile_t5", "AuraFlow"),
+        (lambda: language("MT5EncoderModel", num_layers=2, d_model=4096, vocab_size=250112), "mt5", "mT5"),
+        (lambda: language("T5EncoderModel", num_layers=2, d_model=1472, vocab_size=384), "byt5", "ByT5"),
+        (lambda: {**under("model.", language("Qwen2Model", **QWEN25_VL_7B)), "visual.blocks.0.mlp.fc1.weight": [8, 8]},
+         "qwen2_vl", "Qwen2-VL"),
+        (lambda: {"encoder.layers.0.self_attention.query_key_value.weight": [8, 8]}, "chatglm3", "Kolors"),
+        (lambda: {"bert.embeddings.word_embeddings.weight": [8, 8]}, "bert", "HunyuanDiT"),
+        (lambda: {"model.layers.0.self_attn.sinks": [8], "model.layers.0.self_attn.q_proj.weight": [8, 8]},
+         "gpt_oss", "Lens"),
         (lambda: under("model.", language("Gemma2Model", **SMALL)), "gemma2", "Gemma 2"),
         (lambda: under("model.", language("LlamaModel", vocab_size=128256, num_key_value_heads=8, **SMALL)),
          "llama", "HiDream"),
@@ -72,6 +80,21 @@ def test_an_encoder_that_none_uses_is_named(shapes: Any, kind: str, says: str) -
     info = identify_text_encoder(header_of(shapes(), "encoder"))
     assert (info.supported, info.variant) == (False, kind)
     assert says in info.problem
+
+
+def test_a_language_model_as_gguf_is_not_taken_for_the_one_that_sees() -> None:
+    """Qwen2.5 7B has the tensors of the language part of Qwen2.5-VL 7B, and says in its header which it is."""
+    for architecture, kind in (("qwen2", "qwen2"), ("qwen2vl", "qwen2_5_vl"), ("", "qwen2_5_vl")):
+        shapes = under("model.", language("Qwen2Model", **QWEN25_VL_7B))
+        metadata = {"general.architecture": architecture} if architecture else {}
+        assert identify_text_encoder(header_of(shapes, "qwen", metadata)).variant == kind
+
+
+def test_an_encoder_that_none_uses_says_so_among_checkpoints(families: Registry[Family]) -> None:
+    shapes = language("UMT5EncoderModel", num_layers=2, vocab_size=256384)
+    problem = identify(header_of(shapes), families).problem
+    assert problem.startswith("this is a text encoder: UMT5, as Wan uses, which no model")
+    assert "models/text_encoder" not in problem
 
 
 def test_dimensions_make_the_same_networks() -> None:

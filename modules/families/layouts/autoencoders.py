@@ -51,7 +51,8 @@ def _kl(header: Header, inner: Inner, told: Mapping[str, Any]) -> tuple[str, Net
     shapes = Shapes(header, names)
     if not shapes.has("decoder.conv_in.weight", "decoder.mid_block.resnets.0.conv1.weight"):
         return None
-    if len(shapes("decoder.conv_in.weight")) != 4:  # of videos
+    latents = shapes("decoder.conv_in.weight")
+    if len(latents) != 4 or latents[1] == 64:  # of videos, and HunyuanImage's, which compresses 32 times
         return None
     diffusers = any(name.startswith(("decoder.up_blocks.", "encoder.down_blocks.")) for name in inner)
     config = kl.config(shapes, told)

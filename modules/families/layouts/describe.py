@@ -10,11 +10,10 @@ from typing import Any
 from modules.core.checkpoint import Defaults, Header, ModelInfo
 from modules.core.errors import CorruptCheckpoint
 from modules.families.layouts.defaults import told_defaults
+from modules.families.layouts.packed import LOADABLE, PACKINGS
 from modules.families.layouts.parts import Parts, main_dtype
 from modules.families.layouts.shapes import missing_text
 
-_LOADABLE = ("", "fp8", "fp8_scaled", "nf4", "fp4", "gguf")
-_PACKINGS = {"nvfp4": "NVFP4", "int8": "scaled 8-bit integers", "svdq": "Nunchaku's SVDQuant"}
 _TOLD = ("modelspec.architecture", "modelspec.title", "modelspec.implementation", "general.name", "general.basename")
 
 
@@ -35,10 +34,7 @@ def described(
     Raises CorruptCheckpoint naming what is missing.
     """
     check_complete(header, parts)
-    if not problem and parts.quantisation not in _LOADABLE:
-        packing = _PACKINGS.get(parts.quantisation, parts.quantisation)
-        problem = f"this is {label}, whose weights are packed as {packing}, not supported yet."
-    problem = problem or _variation(parts, label)
+    problem = problem or packed_otherwise(parts.quantisation, f"this is {label}") or _variation(parts, label)
     found = dict(parts.configs if config is None else config)
     if scheduler := header.configs.get("scheduler"):
         told = {name: value for name, value in scheduler.items() if not name.startswith("_")}
@@ -70,6 +66,9 @@ def described_alone(header: Header, parts: Parts, component: str, *, label: str,
     problem: why it is not supported. Its variant is its kind, and its family is called as the component.
     """
     network = parts.networks[component]
+    problem = problem or packed_otherwise(
+        parts.quantisation, f"{header.file_name} is a {'VAE' if component == 'vae' else 'text encoder'}"
+    )
     return ModelInfo(
         name=header.stem,
         path=str(header.path),
@@ -89,23 +88,34 @@ def described_alone(header: Header, parts: Parts, component: str, *, label: str,
     )
 
 
+def packed_otherwise(quantisation: str, beginning: str) -> str:
+    """Why a file whose weights are packed so cannot be loaded, and what to take instead; "" where it can.
+
+    beginning: "this is Flux.1".
+    """
+    if quantisation in LOADABLE:
+        return ""
+    instead = "take one in bf16, fp8 or GGUF"
+    return f"{beginning}, whose weights are packed as {PACKINGS[quantisation]}, not supported yet: {instead}."
+
+
 def _variation(parts: Parts, label: str) -> str:
     """Why a model with tensors that its class does not have is not supported; "" where there are none."""
     for component, network in parts.networks.items():
         if network.unknown:
             shown, count = network.unknown[0], len(network.unknown)
-            more = f"and {count - 1} more tensors that are" if count > 1 else "which is"
+            more = f" and {count - 1} more tensors that are" if count > 1 else ", which is"
             part = component.replace("_", " ")
-            return (
-                f"this is a variation of {label} that is not known here: its {part} has {shown}, {more} not {label}'s."
-            )
+            lacks = f", and lacks {network.missing[0]}" if network.missing else ""
+            what = f"its {part} has {shown}{more} not {label}'s{lacks}"
+            return f"this is a variation of {label} that is not known here: {what}."
     return ""
 
 
 def check_complete(header: Header, parts: Parts) -> None:
     """Raise CorruptCheckpoint naming what is missing of a part that is there."""
     for component, network in parts.networks.items():
-        if network.missing:
+        if network.missing and not network.unknown:  # what has other tensors instead is another model, and not damaged
             text = missing_text(header.file_name, list(network.missing), component.replace("_", " "))
             raise CorruptCheckpoint(text, hint="Download it again.")
 

@@ -19,7 +19,7 @@ def config(shapes: Shapes, told: Mapping[str, Any]) -> Config:
     blocks = range(shapes.count(r"encoder\.down_blocks\.(\d+)\."))
     channels = [shapes(f"encoder.down_blocks.{i}.resnets.0.conv1.weight")[0] for i in blocks]
     if not channels:
-        raise CorruptCheckpoint("The VAE has no encoder.")
+        raise CorruptCheckpoint("This VAE is a decoder alone, or its encoder is of a kind that is not known here.")
     groups = whole(told, "norm_num_groups", 32)
     divides("VAE channels", channels, groups, "norm groups")
     scales = {

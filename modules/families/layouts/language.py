@@ -25,8 +25,11 @@ _GGUF_LAYER = {
 }  # fmt: skip
 _GGUF_ENDS = {"embed_tokens.weight": "token_embd.weight", "norm.weight": "output_norm.weight"}
 # Rotary base of each kind, from the published configurations
-_THETA = {"qwen2_5_vl": 1e6, "qwen2": 1e6, "qwen3": 1e6, "qwen3_vl": 5e6, "llama": 5e5, "mistral": 1e9, "gemma2": 1e4}
-_LLAMA3_TOKENS = 128_256
+_THETA = {
+    "qwen2_5_vl": 1e6, "qwen2_vl": 1e6, "qwen2": 1e6, "qwen3": 1e6, "qwen3_vl": 5e6, "llama": 5e5, "mistral": 1e9,
+    "gemma2": 1e4,
+}  # fmt: skip
+_LLAMA3_TOKENS = (128_256, 128_320)  # the second with pictures, as HunyuanVideo uses it
 _HEAD = 128  # channels per attention head where no norm tells
 
 
@@ -74,13 +77,17 @@ def _kind(header: Header, inner: Inner, names: Inner) -> str:
         deep = any("deepstack" in name for name in inner)
         return "qwen3_vl" if deep or architecture == "qwen3vl" else "qwen3"
     if f"{first}self_attn.q_proj.bias" in names:
+        if any(name.endswith("visual.blocks.0.mlp.fc1.weight") for name in inner):
+            return "qwen2_vl"
         width = header.shape(names.get("norm.weight", ""))
-        # Qwen2.5-VL 7B's language part stands alone, too (the pictures' part is a file of its own in GGUF)
-        return "qwen2_5_vl" if sees or architecture == "qwen2vl" or width == (3584,) else "qwen2"
+        # Qwen2.5-VL 7B's language part stands alone, too (the pictures' part is a file of its own in GGUF). Qwen2.5 7B
+        # has the same tensors, and is told from it where the file names its architecture
+        alone = width == (3584,) and architecture in ("", "qwen2vl")
+        return "qwen2_5_vl" if sees or architecture == "qwen2vl" or alone else "qwen2"
     rows = (header.shape(names["embed_tokens.weight"]) or (0,))[0]
-    if architecture in ("llama", "gemma", "mistral"):
-        return architecture if architecture != "llama" or rows == _LLAMA3_TOKENS else "mistral"
-    return "llama" if rows == _LLAMA3_TOKENS else "mistral" if rows in (32768, 131072) else "language_model"
+    if rows in _LLAMA3_TOKENS:
+        return "llama"
+    return "mistral" if architecture == "mistral" or rows in (32768, 131072) else "language_model"
 
 
 def _config(shapes: Shapes, told: Mapping[str, Any], kind: str) -> Config:

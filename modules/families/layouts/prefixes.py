@@ -12,7 +12,10 @@ from modules.families.layouts.kinds import kind_of
 from modules.families.layouts.network import Inner
 from modules.families.layouts.once import once
 
-_DENOISERS = ("model.diffusion_model.", "diffusion_model.", "unet.", "transformer.", "net.", "model.")
+_DENOISERS = (
+    "model.diffusion_model.", "diffusion_model.", "unet.", "transformer.", "net.", "model.", "dit.", "pipe.dit.",
+    "module.", "_orig_mod.", "model.model.",
+)  # fmt: skip
 _VAES = ("first_stage_model.", "vae.")
 # Prefix -> what is kept there, "" where only a look at it tells
 _TEXTS = {

@@ -1,7 +1,8 @@
 """T5 encoders (Raffel et al. 2020; v1.1's XXL in SD3, Flux and Chroma) and their relatives.
 
 Files keep them under transformers' names or, as GGUF, under llama.cpp's. Tables go to those of `T5EncoderModel`;
-`config` gives the keyword arguments of `T5Config`. UMT5 and Pile-T5 have a position bias in every layer.
+`config` gives the keyword arguments of `T5Config`. UMT5 and Pile-T5 have a position bias in every layer. mT5 and ByT5
+are T5 but for their vocabularies, and so no T5 to a model.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from modules.families.layouts.shapes import Config, Shapes, whole
 
 _FIRST = "encoder.block.0.layer.0.SelfAttention.q.weight"
 _GGUF_FIRST = "enc.blk.0.attn_q.weight"
-_UMT5_TOKENS = 100_000  # its vocabulary is of many languages (256,384); T5's has 32,128 pieces
+# Vocabularies of many languages (mT5's 250,112; UMT5's 256,384), and of bytes (ByT5's 384); T5's has 32,128 pieces
+_MANY_TOKENS, _BYTES = 100_000, 512
 _GGUF = {
     "SelfAttention.q": "attn_q", "SelfAttention.k": "attn_k", "SelfAttention.v": "attn_v", "SelfAttention.o": "attn_o",
     "SelfAttention.relative_attention_bias": "attn_rel_b",
@@ -57,7 +59,10 @@ def t5(header: Header, inner: Inner, told: Mapping[str, Any], hint: str = "") ->
         "feed_forward_proj": "gated-gelu" if gated else "relu",
     }
     table = _table(config, embedding, gguf=gguf, every=every)
-    kind = ("umt5" if vocabulary > _UMT5_TOKENS else "pile_t5") if every else "t5"
+    if every:
+        kind = "umt5" if vocabulary > _MANY_TOKENS else "pile_t5"
+    else:
+        kind = "byt5" if vocabulary <= _BYTES else "mt5" if vocabulary > _MANY_TOKENS else "t5"
     return Network(kind=kind, config=config, names=through(table, inner), missing=absent(table, inner))
 
 
