@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping
 
 from modules.core.checkpoint import ModelInfo
@@ -93,6 +94,11 @@ def flux_all_in_one() -> Shapes:
     }
 
 
+def newer_norms(shapes: Shapes) -> Shapes:
+    """As ComfyUI saves models since its norms are torch's own."""
+    return {re.sub(r"(\.norm\.(?:query|key)_norm)\.scale$", r"\1.weight", name): each for name, each in shapes.items()}
+
+
 # Name -> tensors, family, variant, prediction, components
 TRANSFORMER = ("transformer",)
 Case = tuple[Callable[[], Shapes], str, str, str, tuple[str, ...]]
@@ -141,6 +147,7 @@ CASES: Mapping[str, Case] = {
     "flux1-dev-all-in-one": (
         flux_all_in_one, "flux", "dev", "flow", ("transformer", "text_encoder", "text_encoder_2", "vae")
     ),
+    "flux1-dev-merged": (lambda: under(NET, newer_norms(flux_dev())), "flux", "dev", "flow", TRANSFORMER),
     "flux1-schnell": (
         lambda: flux_original(num_layers=19, num_single_layers=38), "flux", "schnell", "flow", TRANSFORMER
     ),
@@ -153,6 +160,9 @@ CASES: Mapping[str, Case] = {
         lambda: flux_original(num_layers=2, num_single_layers=2, guidance_embeds=True, in_channels=384,
                               out_channels=64),
         "flux", "fill", "flow", TRANSFORMER,
+    ),
+    "Chroma1-HD-merged": (
+        lambda: newer_norms(chroma_original(num_layers=19, num_single_layers=38)), "chroma", "", "flow", TRANSFORMER
     ),
     "Chroma1-HD": (
         lambda: chroma_original(num_layers=19, num_single_layers=38), "chroma", "", "flow", TRANSFORMER

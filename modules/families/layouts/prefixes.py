@@ -35,6 +35,8 @@ _HARMLESS = (
     "image_encoder.", "feature_extractor.", "conditioner.embedders.", "text_encoders.", "model_sampling.",
     "__index_timestep_zero__",
 )  # fmt: skip
+# Flux, Chroma and their like: some programs save the norms of queries and keys under torch's name for its own RMSNorm
+_NORM = re.compile(r"((?:double|single)_blocks\.\d+\.(?:\w+\.)?norm\.(?:query|key)_norm)\.weight")
 _BARE_UNET = ("input_blocks", "middle_block", "output_blocks", "time_embed", "out", "label_emb")
 _BARE_VAE = ("encoder", "decoder", "quant_conv", "post_quant_conv", "bn", "conv1", "conv2")
 
@@ -82,16 +84,21 @@ def components(header: Header) -> Components:
 def _denoiser(keys: Iterable[str]) -> tuple[str, str, Inner]:
     keys = tuple(keys)
     for prefix in _DENOISERS:
-        inner = ldm.strip(keys, prefix)
+        inner = _published(ldm.strip(keys, prefix))
         if inner and (kind := kind_of(inner)):
             return kind, prefix, inner
-    bare = {key: key for key in keys}
+    bare = _published({key: key for key in keys})
     kind = kind_of(bare)
     if kind == "unet" and "time_embed.0.weight" in bare:
         bare = {key: key for key in keys if key.split(".")[0] in _BARE_UNET}
     elif kind:
-        bare = {key: key for key in keys if not harmless(key)}
+        bare = {name: key for name, key in bare.items() if not harmless(key)}
     return (kind, "", bare) if kind else ("", "", {})
+
+
+def _published(inner: Inner) -> Inner:
+    """The names that a denoiser was published with, in place of later ones for the same."""
+    return {_NORM.sub(r"\1.scale", name): full for name, full in inner.items()}
 
 
 def _texts(keys: Iterable[str]) -> tuple[Text, ...]:
