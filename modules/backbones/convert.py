@@ -21,6 +21,7 @@ from torch import Tensor
 
 from modules.core.checkpoint import PICKLES, Header, TensorInfo
 from modules.core.errors import CheckpointMissing, CorruptCheckpoint, NotAMatch, StorageError, UnsafeCheckpoint
+from modules.core.held import patiently
 
 _DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
 _WRAPPERS = ("state_dict", "model_state_dict", "params_ema", "params", "model")
@@ -124,7 +125,7 @@ def _write(tensors: Mapping[str, Tensor], target: Path, metadata: Mapping[str, s
         save_file(dict(tensors), part, metadata=dict(metadata))
         with part.open("rb+") as file:
             os.fsync(file.fileno())
-        part.replace(target)
+        patiently(lambda: part.replace(target))  # scanned for viruses now, which takes a while
     except (OSError, SafetensorError) as error:
         raise StorageError(f"{target.name} could not be written: {error}.") from error
     finally:

@@ -21,6 +21,7 @@ from modules.bootstrap.installer import Environment, Installer, unwritable
 from modules.bootstrap.machine import Machine, this_machine
 from modules.bootstrap.requirements import Lock, checks_lock, declared, missing, runtime_lock
 from modules.core.errors import SetupError
+from modules.core.held import patiently
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -47,7 +48,7 @@ class Stamp:
     def write(self, path: Path) -> None:
         draft = path.with_suffix(".draft")
         draft.write_text(json.dumps(asdict(self)), encoding="utf-8")
-        os.replace(draft, path)
+        patiently(lambda: os.replace(draft, path))
 
 
 @dataclass(frozen=True, kw_only=True)

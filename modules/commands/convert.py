@@ -11,6 +11,7 @@ from modules.commands.console import FINE, Console
 from modules.core.checkpoint import Header
 from modules.core.errors import RequestError, StorageError
 from modules.core.family import Family, identify
+from modules.core.held import patiently
 from modules.core.plugin import collect
 
 CONVERTER = "modules.backbones.convert"  # of the torch half, which the page half names but never imports
@@ -46,7 +47,7 @@ def _convert(source: Path, target: Path) -> None:
     draft = target.with_name(f".{secrets.token_hex(6)}.safetensors")  # hidden: the catalog leaves it out
     try:
         converter.convert_pickle(source, draft, known=known)
-        draft.replace(target)
+        patiently(lambda: draft.replace(target))
     except OSError as error:
         raise StorageError(f"{target} could not be replaced: {error.strerror or error}.") from error
     finally:

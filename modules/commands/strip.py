@@ -9,6 +9,7 @@ from pathlib import Path
 
 from modules.commands.console import FINE, Console
 from modules.core.errors import RequestError, StorageError
+from modules.core.held import patiently
 from modules.imaging.strip import shared_name, stripped
 
 
@@ -55,7 +56,7 @@ def _write(target: Path, data: bytes) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             temporary.write_bytes(data)
-            temporary.replace(target)
+            patiently(lambda: temporary.replace(target))
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:

@@ -12,6 +12,7 @@ from typing import cast
 
 from modules.core.errors import RequestError, StorageError
 from modules.core.generation import GenerationPlan
+from modules.core.held import patiently
 from modules.imaging.formats import Kind, SaveFormat, finished, kinds
 from modules.services.provenance import EngineFacts, picture_texts
 
@@ -57,7 +58,7 @@ class OutputTarget:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
-                temporary.replace(path)
+                patiently(lambda: temporary.replace(path))
             finally:
                 temporary.unlink(missing_ok=True)
         except OSError as error:

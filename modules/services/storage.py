@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from modules.core.errors import StorageError
+from modules.core.held import is_held, patiently
 
 # Hidden, and told apart from people's files: .inferenz-PID-RANDOM.tmp
 _TEMPORARY = re.compile(r"\.inferenz-(\d+)-[0-9a-f]+\.tmp")
@@ -34,6 +35,8 @@ class FoundFile:
 class Files:
     """The file system as the history uses it: the one seam that tests replace to fill the disk or cut the power."""
 
+    windows = os.name == "nt"
+
     def publish(self, data: bytes, final: Path, *, durable: bool = True) -> None:
         """Write `data` as the new file `final`: never half, never over another file, kept after a power cut.
 
@@ -51,7 +54,7 @@ class Files:
                     self.put(temporary, data)
                 self.name(temporary, final)
             finally:
-                temporary.unlink(missing_ok=True)
+                patiently(lambda: temporary.unlink(missing_ok=True))
             if durable:
                 self.sync_folder(final.parent)
         except FileExistsError:
@@ -73,8 +76,8 @@ class Files:
 
     def name(self, temporary: Path, final: Path) -> None:
         """Give a finished file its name, in one step. Raises FileExistsError rather than replace another file."""
-        if os.name == "nt":
-            temporary.rename(final)  # Windows refuses to replace
+        if self.windows:
+            patiently(lambda: self.rename(temporary, final))  # Windows refuses to replace
             return
         try:
             self.link(temporary, final)  # unlike rename, a link refuses to replace
@@ -89,13 +92,17 @@ class Files:
                 final.unlink(missing_ok=True)
                 raise
 
+    def rename(self, source: Path, target: Path) -> None:
+        """Another name for a file; on Windows never over another file."""
+        source.rename(target)
+
     def link(self, source: Path, target: Path) -> None:
         """A second name for a file. Raises OSError where the file system has no hard links."""
         os.link(source, target)
 
     def sync_folder(self, folder: Path) -> None:
         """Wait until the disk has the folder's new names, where the system lets a program ask for it."""
-        if os.name == "nt":
+        if self.windows:
             return
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -117,16 +124,16 @@ class Files:
                     self.name(source, place)
                     source.unlink(missing_ok=True)  # a link leaves both names, and a rename only the new one
                     return place
-        except FileNotFoundError:
-            raise
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and not source.exists():  # else a path is too long for Windows
+                raise
             raise storage_error(f"{source.name} could not be moved", target.parent, error) from error
         raise StorageError(f"{source.name} could not be moved: every name in {target.parent} is taken.")
 
     def remove(self, path: Path) -> None:
         """Delete a file; one that is gone already is fine. Raises StorageError."""
         try:
-            path.unlink(missing_ok=True)
+            patiently(lambda: path.unlink(missing_ok=True))
         except OSError as error:
             raise storage_error(f"{path.name} could not be deleted", path.parent, error) from error
 
@@ -142,6 +149,8 @@ def storage_error(what: str, folder: Path, error: OSError) -> StorageError:
     """What the system's error means, in a sentence. what: begins it, with the file's name."""
     if error.errno in {errno.ENOSPC, getattr(errno, "EDQUOT", -1), getattr(errno, "EFBIG", -1)}:
         return StorageError(f"{what}: the disk that holds {folder} is full.", hint="Free some space and try again.")
+    if is_held(error):
+        return StorageError(f"{what}: another program has it open.", hint="Close that program and try again.")
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return StorageError(f"{what}: {folder} is not writable.", hint="Check the folder's permissions.")
     return StorageError(f"{what}: {error.strerror or error}.")

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from modules.core.errors import RequestError, StorageError
+from modules.core.held import patiently
 from modules.prompting.styles import Style
 
 COLUMNS = ("name", "prompt", "negative_prompt")
@@ -89,7 +90,7 @@ class Styles:
                 file.write(write_styles(styles.values()).encode("utf-8-sig"))
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(self.path)
+            patiently(lambda: temporary.replace(self.path))
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise StorageError(f"{self.path.name} could not be saved: {error.strerror or error}.") from error

@@ -21,7 +21,30 @@ class WithoutLinks(Files):
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
 
-@pytest.fixture(params=[Files, WithoutLinks])
+class Windows(Files):
+    """A rename never replaces, and is refused while a virus scanner looks into the file. held: how often it is."""
+
+    windows = True
+
+    def __init__(self, held: int = 0) -> None:
+        self.held = held
+
+    def rename(self, source: Path, target: Path) -> None:
+        if self.held:
+            self.held -= 1
+            raise in_use()
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, "there already")
+        super().rename(source, target)
+
+
+def in_use() -> PermissionError:
+    error = PermissionError(errno.EACCES, "in use")
+    error.winerror = 32  # type: ignore[attr-defined, unused-ignore]
+    return error
+
+
+@pytest.fixture(params=[Files, WithoutLinks, Windows])
 def files(request: pytest.FixtureRequest) -> Files:
     kind: type[Files] = request.param
     return kind()
@@ -51,6 +74,28 @@ def test_a_file_moves_beside_one_of_its_name(files: Files, tmp_path: Path) -> No
     with pytest.raises(FileNotFoundError):
         files.move(tmp_path / "a.png", tmp_path / "trash/b.png")
     assert not (tmp_path / "trash/b.png").exists()
+
+
+def test_a_file_that_is_scanned_for_viruses_is_kept(tmp_path: Path) -> None:
+    Windows(held=3).publish(b"picture", tmp_path / "a.png")
+    Windows(held=3).move(tmp_path / "a.png", tmp_path / "trash/a.png")
+    assert [path.read_bytes() for path in tmp_path.rglob("*.png")] == [b"picture"]
+
+
+def test_a_file_that_is_open_elsewhere_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(StorageError, match="another program has it open"):
+        Windows(held=99).move(tmp_path / "a.png", tmp_path / "b.png")
+
+
+def test_a_path_that_is_too_long_is_no_missing_file(tmp_path: Path) -> None:
+    class Short(Windows):
+        def rename(self, source: Path, target: Path) -> None:
+            raise FileNotFoundError(errno.ENOENT, "The system cannot find the path specified")  # what Windows says
+
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(StorageError, match="could not be moved"):
+        Short().move(tmp_path / "a.png", tmp_path / "b.png")
 
 
 def test_a_folder_that_is_a_file_is_told(files: Files, tmp_path: Path) -> None:
