@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import mimetypes
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -20,7 +21,6 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from modules.api import PREFIX, create_router
@@ -31,7 +31,7 @@ from modules.api.limits import BodyLimit
 from modules.api.login import LoginGate, Sessions, login_document
 from modules.api.models import CountTokens
 from modules.api.people import USER
-from modules.ui.assets import STATIC
+from modules.ui.assets import KINDS, STATIC, Static
 from modules.ui.boot import boot_head, theme
 from modules.ui.document import Dressed, starting_document
 from modules.ui.gradio_import import WithoutStubs
@@ -173,7 +173,7 @@ def create_web(
     def page(request: Request) -> dict[str, str]:
         return {"state": pages.state(request.scope)}
 
-    web.mount(f"{PREFIX}/static", StaticFiles(directory=STATIC), name="static")
+    web.mount(f"{PREFIX}/static", Static(), name="static")
     web.mount("/", pages)
     inner: ASGIApp = BodyLimit(web, prefix=PREFIX, larger=dict.fromkeys(UPLOADS, UPLOAD_BYTES))
     if auth:
@@ -185,6 +185,8 @@ def _import_gradio() -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "0"  # read when it is imported
     with WithoutStubs():
         import_module("gradio")
+    for ending, kind in KINDS.items():  # of Gradio's own files, which it names itself only for scripts (see `KINDS`)
+        mimetypes.add_type(kind, ending)
 
 
 def wished_language(app: App) -> str:

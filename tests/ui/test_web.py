@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 
+from modules.ui.assets import KINDS, STATIC, Static
 from modules.ui.document import starting_document
 from modules.ui.texts import languages, texts_for
 from modules.ui.web import create_web
@@ -59,6 +62,26 @@ def test_an_unknown_language_in_the_cookie_is_ignored(client: TestClient) -> Non
 @pytest.mark.parametrize("name", ["main.js", "page.css", "icons.svg", "inter.woff2", "login.css"])
 def test_static_files_are_served(client: TestClient, name: str) -> None:
     assert client.get(f"/inferenz/static/{name}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("main.js", "text/javascript"), ("login.css", "text/css"), ("icons.svg", "image/svg+xml"),
+     ("inter.woff2", "font/woff2")],
+)  # fmt: skip
+def test_static_files_are_what_they_are_whatever_the_registry_says(
+    name: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("starlette.responses.guess_type", lambda _: ("text/plain", None))
+    browser = TestClient(Starlette(routes=[Mount("/static", Static())]))
+    answer = browser.get(f"/static/{name}")
+    assert answer.headers["content-type"].partition(";")[0] == kind
+    again = browser.get(f"/static/{name}", headers={"If-None-Match": answer.headers["etag"]})
+    assert again.status_code == 304
+
+
+def test_every_static_file_is_of_a_known_kind() -> None:
+    assert {path.suffix for path in STATIC.iterdir()} <= set(KINDS)
 
 
 def test_nothing_outside_static_is_served(client: TestClient) -> None:
