@@ -10,8 +10,8 @@ if __name__ == "__main__":
     if sys.version_info < (3, 11):  # noqa: UP036 - pip's check of requires-python does not run here
         sys.exit(
             "Inferenz needs Python 3.11 or newer; this is %d.%d. "  # noqa: UP031 - older Pythons have no f-strings
-            "Install one (python.org, or your system's packages) and run it with: python3.11 webui.py"
-            % sys.version_info[:2]
+            "Install one (python.org, or your system's packages) and run it with: %s webui.py"
+            % (sys.version_info[0], sys.version_info[1], "py" if sys.platform == "win32" else "python3.11")
         )
 
     from modules.bootstrap.start import bootstrap

@@ -43,6 +43,15 @@ def test_an_old_python_is_told_what_to_do() -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_on_windows_it_is_told_the_launcher() -> None:
+    pretend = (
+        "import sys, runpy; sys.version_info = (3, 9, 1); sys.platform = 'win32'; "
+        f"runpy.run_path({str(ENTRY)!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", pretend], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr.endswith("run it with: py webui.py\n")
+
+
 def test_in_an_environment_with_the_packages_nothing_foreign_is_imported_before_the_program() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _IMPORTED], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60

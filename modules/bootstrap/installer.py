@@ -27,9 +27,26 @@ _UNREACHABLE = (
     "error sending request",
 )
 _FULL = ("No space left on device", "not enough space on the disk", "os error 28", "[Errno 28]")
-_REFUSED = ("Permission denied", "Read-only file system", "Access is denied")
+_REFUSED = ("Permission denied", "Read-only file system", "Access is denied", "[WinError 5]", "os error 5)")
+_HELD = ("[WinError 32]", "os error 32)")  # Windows tells the rest in the system's language
+_TOO_LONG = ("Long Path support", "[WinError 206]", "os error 206)")
 _NO_BUILD = ("No matching distribution found", "No solution found")
 _ELSEWHERE = "Move Inferenz to a folder that you may write, or run it with a Python that has its packages."
+_AGAIN = "run the command again; what is installed already is kept."
+# Signs in what a command wrote, what they mean, and the cure; the first that fits
+_CAUSES: tuple[tuple[Sequence[str], str, str], ...] = (
+    (_FULL, "The disk is full.", f"Free some gigabytes and {_AGAIN}"),
+    (
+        _UNREACHABLE, "The package index cannot be reached.",
+        f"Connect to the network, or set the proxy or index that pip needs, and {_AGAIN}",
+    ),
+    (
+        _TOO_LONG, "A file's path would be longer than Windows takes.",
+        f"Move Inferenz to a folder with a short path, such as C:\\inferenz, and {_AGAIN}",
+    ),
+    (_HELD, "Another program holds a file there.", f"Close every other window of Inferenz and {_AGAIN}"),
+    (_REFUSED, "A folder may not be written.", _ELSEWHERE),
+)  # fmt: skip
 _VERSION_OF_TORCH = """
 from importlib import metadata
 found = metadata.distribution("torch")
@@ -189,18 +206,11 @@ def explained(outcome: Outcome, failure: str, *, no_build: str = "") -> SetupErr
     def says(signs: Sequence[str]) -> bool:
         return any(sign in outcome.errors for sign in signs)
 
-    again = "run the command again; what is installed already is kept."
-    if says(_FULL):
-        return SetupError(f"{failure} The disk is full.", hint=f"Free some gigabytes and {again}")
-    if says(_UNREACHABLE):
-        return SetupError(
-            f"{failure} The package index cannot be reached.",
-            hint=f"Connect to the network, or set the proxy or index that pip needs, and {again}",
-        )
-    if says(_REFUSED):
-        return SetupError(f"{failure} A folder may not be written.", hint=_ELSEWHERE)
+    for signs, cause, cure in _CAUSES:
+        if says(signs):
+            return SetupError(f"{failure} {cause}", hint=cure)
     if says(_NO_BUILD) and no_build:
         return SetupError(
             no_build, hint="Use a 64-bit Python 3.11 to 3.14, or name an index that has it in TORCH_INDEX_URL."
         )
-    return SetupError(failure, hint=f"The reason is in the lines above; when it is cured, {again}")
+    return SetupError(failure, hint=f"The reason is in the lines above; when it is cured, {_AGAIN}")

@@ -160,8 +160,13 @@ def _replace(command: Sequence[str]) -> NoReturn:
 
 
 def _follow(command: Sequence[str], folder: Path) -> int:
-    """Ctrl+C reaches the child by itself (same console); the parent must outlive it to hand on its exit status."""
+    """Ctrl+C and Ctrl+Break reach the child by themselves (same console); the parent must outlive it to hand on its
+    exit status."""
+    import signal
     import subprocess
+
+    if hasattr(signal, "SIGBREAK"):  # Windows: no exception, it would end this process at once
+        signal.signal(signal.SIGBREAK, signal.SIG_IGN)
 
     child = subprocess.Popen(command, cwd=folder)
     while True:
@@ -172,4 +177,6 @@ def _follow(command: Sequence[str], folder: Path) -> int:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    # A folder's name may have letters that a pipe or file on Windows has no place for
+    encoding = sys.stdout.encoding or "utf-8"
+    print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)

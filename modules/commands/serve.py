@@ -31,9 +31,15 @@ def run(flags: argparse.Namespace, console: Console) -> int:
 
 
 def end_when_terminated() -> None:
-    """SIGTERM, with which service managers and containers end a program, closes what is open, as Ctrl+C does."""
-    if threading.current_thread() is threading.main_thread():  # no other may say what a signal does
-        signal.signal(signal.SIGTERM, _end)
+    """SIGTERM, with which service managers and containers end a program, closes what is open, as Ctrl+C does.
+
+    On Windows Ctrl+Break is that signal.
+    """
+    if threading.current_thread() is not threading.main_thread():  # no other may say what a signal does
+        return
+    for name in ("SIGTERM", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _end)
 
 
 def _end(number: int, _: FrameType | None) -> None:

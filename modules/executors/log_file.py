@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import deque
@@ -14,6 +15,14 @@ TAIL_LINES = 20
 LINE_BYTES = 4096  # a progress bar without line breaks must not become one endless line
 
 
+class _Handler(RotatingFileHandler):
+    """Goes on in the same file where Windows keeps it from being renamed: another program reads it, or writes to it."""
+
+    def doRollover(self) -> None:  # noqa: N802 - the library's name
+        with contextlib.suppress(PermissionError):
+            super().doRollover()
+
+
 class WorkerLog:
     """Takes a worker's standard error. path None: nothing is written, only the tail is kept."""
 
@@ -21,10 +30,10 @@ class WorkerLog:
         self.path = path
         self._lock = threading.Lock()
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self._handler: RotatingFileHandler | None = None
+        self._handler: _Handler | None = None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._handler = RotatingFileHandler(path, maxBytes=MAX_BYTES, backupCount=1, encoding="utf-8", delay=True)
+            self._handler = _Handler(path, maxBytes=MAX_BYTES, backupCount=1, encoding="utf-8", delay=True)
             self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
 
     def note(self, text: str) -> None:

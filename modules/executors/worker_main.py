@@ -35,8 +35,7 @@ def main() -> int:
     """Run until the server says so (0), closes the pipe, or the engine fails (1)."""
     source, sink = _pipes()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    # Ctrl+C in the terminal is the server's to handle: it lets running pictures finish or not, then closes the pipe.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_console()
     first = read_frame(source)
     if first is None:
         return 0
@@ -139,6 +138,16 @@ class Worker:
             if last is None or unsent >= HEARTBEATS or _changed(last, now):
                 self._send("status", status=status_json(now))
                 last, unsent = now, 0
+
+
+def leave_console() -> None:
+    """Ctrl+C in the terminal is the server's to handle: it lets running pictures finish or not, then closes the pipe.
+
+    So is Ctrl+Break, which on Windows reaches every process of the terminal, whatever its group.
+    """
+    for name in ("SIGINT", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _obey(engine: Engine, command: dict[str, Any]) -> None:

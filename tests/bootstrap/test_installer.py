@@ -98,6 +98,9 @@ def test_a_system_without_a_build_of_torch_is_named(root: Path) -> None:
         ("Caused by: dns error: failed to lookup address information", "cannot be reached"),
         ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
         ("ERROR: [Errno 13] Permission denied: '/srv/inferenz/.venv'", "may not be written"),
+        ("OSError: [WinError 5] Zugriff verweigert: 'C:\\inferenz\\.venv\\Lib'", "may not be written"),
+        ("OSError: [WinError 32] Der Prozess kann nicht auf die Datei zugreifen", "Another program holds"),
+        ("[Errno 2] No such file\nHINT: this system does not have Windows Long Path support enabled", "short path"),
         ("ERROR: something new", "lines above"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -103,9 +104,12 @@ def test_several_devices_are_for_a_server_with_workers() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without telling it")
-def test_a_server_that_is_terminated_closes_what_is_open() -> None:
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])  # the second plays Windows' Ctrl+Break
+def test_a_server_that_is_terminated_closes_what_is_open(name: str) -> None:
     program = """
+import signal
 import time
+signal.SIGBREAK = signal.SIGUSR1
 from modules.commands.serve import end_when_terminated
 end_when_terminated()
 try:
@@ -117,6 +121,6 @@ finally:
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "open\n"
-        child.terminate()
+        child.send_signal(getattr(signal, name))
         assert child.stdout.read() == "closed\n"
-    assert child.returncode == 128 + 15
+    assert child.returncode == 128 + getattr(signal, name)

@@ -13,6 +13,7 @@ import pytest
 
 from modules.core import job as events
 from modules.core.job import EngineOptions
+from modules.executors.log_file import WorkerLog
 from modules.executors.patience import Patience
 from modules.executors.worker import ROOT, WorkerExecutor
 from tests.executors.conftest import Fussy, Heard
@@ -95,6 +96,30 @@ def test_last_words_and_the_log_are_in_the_error(make: Make, heard: Heard, tmp_p
     assert "last words" in ended.hint
     assert "worker.log" in ended.hint
     assert "last words" in (tmp_path / "logs" / "worker.log").read_text()
+
+
+def test_a_worker_leaves_the_keys_of_the_terminal_to_the_server() -> None:
+    program = (
+        "import signal; signal.SIGBREAK = signal.SIGTERM\n"  # stands for the one that only Windows has
+        "from modules.executors.worker_main import leave_console\n"
+        "leave_console()\n"
+        "print(all(signal.getsignal(each) == signal.SIG_IGN for each in (signal.SIGINT, signal.SIGBREAK)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
+def test_a_log_that_cannot_be_renamed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def held(*_: object) -> None:
+        raise PermissionError(13, "in use")  # Windows, while another program reads the file
+
+    monkeypatch.setattr("logging.handlers.os.rename", held)
+    monkeypatch.setattr("modules.executors.log_file.MAX_BYTES", 100)
+    log = WorkerLog(tmp_path / "worker.log")
+    for number in range(9):
+        log.note(f"line {number} of some length that fills the file")
+    log.close()
+    assert len((tmp_path / "worker.log").read_text(encoding="utf-8").splitlines()) == 9
 
 
 def test_a_worker_that_always_dies_is_given_up_and_tried_again_by_the_next_job(make: Make, heard: Heard) -> None:
