@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
 import io
+import locale
 import os
 import secrets
 import threading
@@ -76,7 +79,7 @@ class Styles:
                 f"{self.path.name} is larger than {MAX_FILE_BYTES >> 20} MiB.", hint="Is it the right file?"
             )
         try:
-            text = self.path.read_text(encoding="utf-8-sig", errors="replace")
+            text = decoded(self.path.read_bytes(), system=locale.getencoding())
             self._styles = {style.name: style for style in read_styles(text)}
         except (OSError, csv.Error) as error:
             raise StorageError(f"{self.path.name} cannot be read: {error}.", hint="Is it a table of styles?") from error
@@ -96,6 +99,23 @@ class Styles:
             raise StorageError(f"{self.path.name} could not be saved: {error.strerror or error}.") from error
         self._state = None
         self._look()
+
+
+def decoded(data: bytes, *, system: str) -> str:
+    """The text of a table: in UTF-8, or as spreadsheets on Windows save it, in UTF-16 or the system's own encoding.
+
+    What is read here is written back as a whole when a style changes: a letter that was misread would be lost.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = data.decode("utf-16", "replace")
+    else:
+        for encoding in ("utf-8-sig", system, "cp1252"):
+            with contextlib.suppress(UnicodeDecodeError):
+                text = data.decode(encoding)
+                break
+        else:
+            text = data.decode("utf-8-sig", "replace")
+    return text.replace("\r\n", "\n")
 
 
 def read_styles(text: str) -> tuple[Style, ...]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from modules.core.errors import RequestError, StorageError
 from modules.prompting.styles import Style, styled, with_styles
-from modules.services.styles import Styles, read_styles, write_styles
+from modules.services.styles import Styles, decoded, read_styles, write_styles
 
 THEIRS = (
     "\ufeffname,prompt,negative_prompt\r\n"
@@ -25,6 +25,20 @@ def test_a_table_of_automatic1111_is_read() -> None:
         name="Oil", prompt="oil painting, {prompt}, impasto", negative_prompt='photo, "render"'
     )
     assert styles["Sharp"].prompt == "sharp\nfocus"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1251", "cp1252"])
+def test_what_spreadsheets_save_is_read_and_kept(encoding: str, tmp_path: Path) -> None:
+    word = "снег" if encoding == "cp1251" else "Gemälde"
+    data = f"name,prompt,negative_prompt\r\nOil,{word},\r\n".encode(encoding)
+    text = decoded(data, system="cp1251" if encoding == "cp1251" else "utf-8")
+    assert read_styles(text) == (Style(name="Oil", prompt=word),)
+    if encoding != "cp1251":
+        path = tmp_path / "styles.csv"
+        path.write_bytes(data)
+        styles = Styles(path)
+        styles.save(Style(name="Ink"))
+        assert styles.all()[0].prompt == word
 
 
 def test_older_and_damaged_tables() -> None:
