@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
+from unicodedata import normalize
 
 from modules.core.errors import RequestError
 from modules.core.generation import MAX_PROMPT_CHARACTERS
@@ -121,7 +122,8 @@ class Wildcards:
     """The wildcard files of some folders, read anew when they change. Thread-safe.
 
     Names are paths below the folders without suffix, with "/": `animals/birds`; of a YAML or JSON file, the keys within
-    it, joined by "/". A name may hold "*".
+    it, joined by "/". A name may hold "*". Hidden files are left out, which macOS lays beside others ("._birds.txt"),
+    and its way of writing an accent, apart from the letter, counts as the usual one.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
@@ -151,21 +153,35 @@ class Wildcards:
             for place, folders, names in os.walk(folder, followlinks=True):
                 folders[:] = sorted(each for each in folders if not each.startswith("."))
                 for name in sorted(names):
-                    if name.endswith(SUFFIXES):
+                    if name.endswith(SUFFIXES) and not name.startswith("."):
                         path = os.path.join(place, name)
                         found = os.stat(path)
                         yield path, found.st_mtime_ns, found.st_size
 
 
 def _manager(folders: Iterable[Path]) -> Any:
+    from dynamicprompts.wildcards.collection import WildcardTextFile
     from dynamicprompts.wildcards.item import WildcardItem
+    from dynamicprompts.wildcards.tree import WildcardTree, build_tree_from_root_map
     from dynamicprompts.wildcards.values import WildcardValues
     from dynamicprompts.wildcards.wildcard_manager import WildcardManager
 
     class Manager(WildcardManager):
-        """Values as the parser can read them."""
+        """Values as the parser can read them, under names as people type them."""
+
+        @property
+        def tree(self) -> WildcardTree:
+            if self._tree is None:
+                found = {}
+                for name, values in build_tree_from_root_map(self._root_map).map.items():
+                    if not name.rpartition("/")[2].startswith("."):
+                        text = isinstance(values, WildcardTextFile)
+                        found[normalize("NFC", name)] = _unmarked(values) if text else values
+                self._tree = WildcardTree.from_map(found)
+            return self._tree
 
         def _get_values(self, wildcard: str) -> WildcardValues:
+            wildcard = normalize("NFC", wildcard)
             found = super()._get_values(wildcard)
             if all(isinstance(item, WildcardItem) and item.content == read(item.content).text for item in found.items):
                 return found
@@ -176,6 +192,11 @@ def _manager(folders: Iterable[Path]) -> Any:
             return values
 
     return Manager(root_map={"": [folder for folder in folders if folder.is_dir()]})
+
+
+def _unmarked(values: Any) -> Any:
+    """A text file as read without the mark that Windows' editor begins it with."""
+    return type(values)(values._path, "utf-8-sig")
 
 
 class Template:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -51,13 +52,17 @@ def _whole(index: FoundFile, found: Iterable[FoundFile]) -> FoundFile:
 
 
 def _distinct(folders: Iterable[Path]) -> Iterator[Path]:
-    """Each folder that is there once: where a file system ignores case, VAE and vae are one."""
-    seen: set[tuple[int, int]] = set()
+    """Each folder that is there once: where a file system ignores case, VAE and vae are one.
+
+    Some network drives on Windows number no files, and all would be one there: their paths tell them apart.
+    """
+    seen: set[tuple[int, int] | str] = set()
     for folder in folders:
         try:
             stat = folder.stat()
         except OSError:
             continue
-        if (stat.st_dev, stat.st_ino) not in seen:
-            seen.add((stat.st_dev, stat.st_ino))
+        identity = (stat.st_dev, stat.st_ino) if stat.st_ino else os.path.realpath(folder).casefold()
+        if identity not in seen:
+            seen.add(identity)
             yield folder

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
+from unicodedata import normalize
 
 from modules.core.checkpoint import MODEL_INDEXES, ModelInfo
 
@@ -29,10 +30,13 @@ def uniquely_named(infos: Iterable[ModelInfo]) -> Iterator[ModelInfo]:
 
 
 def match(text: str, infos: Sequence[ModelInfo]) -> ModelInfo | None:
-    """The one that `text` names: by name, title, file name, path or hash (at least 8 digits)."""
+    """The one that `text` names: by name, title, file name, path or hash (at least 8 digits).
+
+    macOS may write an accent apart from its letter, which looks the same and is another name elsewhere.
+    """
     if not text:
         return None
-    for fold in (str, str.casefold):
+    for fold in (str, _folded):
         wanted = fold(text.replace("\\", "/"))
         for names in (_names, _file_names):
             for info in infos:
@@ -44,6 +48,10 @@ def match(text: str, infos: Sequence[ModelInfo]) -> ModelInfo | None:
     if re.fullmatch(r"[0-9a-fA-F]{8,64}", text):
         return next((info for info in infos if info.sha256 and info.sha256.startswith(text.lower())), None)
     return None
+
+
+def _folded(text: str) -> str:
+    return normalize("NFC", text).casefold()
 
 
 def _names(info: ModelInfo) -> tuple[str, ...]:

@@ -86,6 +86,15 @@ def test_a_wildcard_that_is_not_there_stays_in_the_text(files: Wildcards) -> Non
     assert template.draw(1).endswith("__../secret__")
 
 
+def test_files_as_macos_and_windows_leave_them(tmp_path: Path) -> None:
+    (tmp_path / "cafe\u0301.txt").write_text("mocha\n", encoding="utf-8-sig")
+    (tmp_path / "._cafe\u0301.txt").write_bytes(b"\0\5\x16\7 Mac OS X")
+    wildcards = Wildcards((tmp_path,))
+    assert wildcards.names() == ("caf\u00e9",)
+    for name in ("caf\u00e9", "cafe\u0301", "*"):
+        assert drawn(f"__{name}__", wildcards) == {"mocha"}
+
+
 def test_new_files_are_seen(tmp_path: Path) -> None:
     wildcards = Wildcards((tmp_path,))
     assert Template("__new__", wildcards).draw(1) == "__new__"

@@ -16,6 +16,7 @@ import pytest
 from modules.core.errors import CheckpointMissing
 from modules.services.catalog import Catalog
 from modules.services.hashing import Hasher, HashJob
+from modules.services.model_folders import model_files
 from modules.services.readers import installed_readers
 from modules.services.state import StateDatabase
 from tests.services.model_files import CountingReader, readers, write_model
@@ -364,6 +365,26 @@ def test_links_loops_and_broken_links(place: Place, tmp_path: Path) -> None:
     (place.checkpoints / "broken.safetensors").symlink_to(tmp_path / "nowhere")
     (place.checkpoints / "file.safetensors").symlink_to(tmp_path / "elsewhere/linked.safetensors")
     assert names(place.catalog()) == ["disk/linked", "file"]
+
+
+def test_names_with_accents_apart_from_their_letters(place: Place) -> None:
+    write_model(place.checkpoints / "cafe\u0301.safetensors")  # as macOS may name it
+    catalog = place.catalog()
+    assert catalog.find("caf\u00e9").path == catalog.find("Cafe\u0301.safetensors").path
+
+
+def test_folders_of_a_drive_that_numbers_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        write_model(tmp_path / name / f"{name}.safetensors")
+    plain = Path.stat
+
+    def unnumbered(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        found = plain(path, follow_symlinks=follow_symlinks)
+        return os.stat_result((found.st_mode, 0, *found[2:]))
+
+    monkeypatch.setattr(Path, "stat", unnumbered)
+    twice = [tmp_path / "a", tmp_path / "b", tmp_path / "a"]
+    assert [name for name, _ in model_files(twice)] == ["a", "b"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has names that are not text")
