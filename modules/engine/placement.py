@@ -6,8 +6,9 @@ Precision, where nothing else is asked:
   families that were trained in it (BFLOAT16_FAMILIES), where the card has it. Cards with the chips of the GTX 16 series
   (as well T400 to T2000, MX450, MX550) return NaN for half-precision convolutions, and those before Pascal compute
   them slowly: float32.
-- XPU: bfloat16 where the device has it, else float16; the VAE in float32. MPS: float16, the VAE in float32, because
-  its half-precision normalisation overflows on large pictures.
+- XPU: bfloat16 where the device has it, else float16; the VAE in float32. MPS: float16, or bfloat16 for the same
+  families as on CUDA (from macOS 14 on); the VAE in float32, because its half-precision normalisation overflows on
+  large pictures.
 - CPU: float32. float16 has no arithmetic there (0.2-0.9 GFLOP/s against 210). bfloat16 can be faster where the CPU
   has it, but its error of 1e-2 per prediction is over the 1e-3 that a default may cost: it has to be asked for.
 """
@@ -77,7 +78,7 @@ def this_machine() -> Machine:
             found.append(Device(name=f"xpu:{index}", label=facts.name, memory=facts.total_memory, bf16=bf16))
     memory = psutil.virtual_memory().total
     if is_mps_available():
-        found.append(Device(name="mps", label="Apple GPU", memory=memory))
+        found.append(Device(name="mps", label="Apple GPU", memory=memory, bf16=bool(is_bf16_available())))
     found.append(Device(name="cpu", label=f"{torch.get_num_threads()} threads", memory=memory, bf16=True))
     return Machine(devices=tuple(found))
 

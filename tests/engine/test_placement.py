@@ -18,6 +18,7 @@ RTX = Device(name="cuda:1", label="NVIDIA GeForce RTX 2080", memory=8 * GIB, cap
 GTX_16 = Device(name="cuda:0", label="NVIDIA GeForce GTX 1660 Ti", memory=6 * GIB, capability=(7, 5))
 MAXWELL = Device(name="cuda:0", label="NVIDIA GeForce GTX 980", memory=4 * GIB, capability=(5, 2))
 APPLE = Device(name="mps", label="Apple GPU", memory=32 * GIB)
+SONOMA = Device(name="mps", label="Apple GPU", memory=32 * GIB, bf16=True)  # macOS 14
 ARC = Device(name="xpu:0", label="Intel Arc A770", memory=16 * GIB, bf16=True)
 ARC_2 = Device(name="xpu:1", label="Intel Arc A770", memory=16 * GIB, bf16=True)
 BIG = Machine(devices=(H100, RTX, CPU))
@@ -46,6 +47,7 @@ def test_automatic(machine: Machine, device: str, dtype: torch.dtype, vae_dtype:
     [
         (BIG, "flux", BRAIN), (BIG, "qwen_image", BRAIN), (BIG, "sdxl", HALF), (BIG, "", HALF),
         (Machine(devices=(GTX_16, CPU)), "flux", FULL), (Machine(devices=(APPLE, CPU)), "flux", HALF),
+        (Machine(devices=(SONOMA, CPU)), "flux", BRAIN), (Machine(devices=(SONOMA, CPU)), "sdxl", HALF),
         (Machine(devices=(CPU,)), "flux", FULL),
     ],
 )  # fmt: skip
@@ -117,6 +119,13 @@ def test_chips_without_tensor_cores_do_not_compute_in_half_precision(label: str,
 def test_low_memory_modes_need_a_device_with_memory_of_its_own() -> None:
     assert place(EngineOptions(vram="low"), BIG).vram == "low"
     assert place(EngineOptions(vram="medium"), Machine(devices=(CPU,))).vram == "normal"
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_apples_gpu_has_bfloat16_where_macos_has_it(bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, answer in {"cuda": False, "xpu": False, "mps": True, "bf16": bf16}.items():
+        monkeypatch.setattr(f"modules.engine.placement.is_{name}_available", lambda answer=answer: answer)
+    assert this_machine().devices[0].bf16 == bf16
 
 
 def test_this_machine_ends_with_its_cpu() -> None:
