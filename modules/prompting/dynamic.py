@@ -245,7 +245,7 @@ class Template:
         index = index if self._cyclical else 0
         try:
             drawn = next(islice(context.sample_prompts(self._command, index + 1), index, None))
-        except (RecursionError, KeyError, ValueError, StopIteration, RuntimeError) as error:
+        except (RecursionError, KeyError, ValueError, OverflowError, StopIteration, RuntimeError) as error:
             raise RequestError(
                 self._field, f"cannot be drawn: {_reason(error)}", accepted="choices and wildcards that come to an end"
             ) from None
@@ -277,7 +277,7 @@ def _parsed(text: str) -> Any:
 
     try:
         return parse(text)
-    except (ParseException, ValueError, RecursionError):
+    except (ParseException, ValueError, RecursionError, OverflowError):  # the last: a weight of hundreds of digits
         return None
 
 

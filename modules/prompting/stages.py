@@ -11,7 +11,10 @@ import re
 from bisect import bisect_left
 from dataclasses import dataclass
 
+from modules.core.errors import RequestError
 from modules.prompting.grammar import Alternation, Edit, Plain, Tree, parse
+
+MAX_PARTS = 100  # prompts that AND joins: each is encoded, and predicted at every step
 
 _AND = re.compile(r"\bAND\b")
 _WEIGHT = re.compile(r":\s*([-+]?(?:\d+\.?|\d*\.\d+))\s*\Z")
@@ -64,13 +67,24 @@ def stages_of(text: str, evaluations: int) -> Stages:
 
 
 def parts_of(text: str, evaluations: int) -> tuple[Part, ...]:
-    """The prompts joined by AND (capitals, a word of its own), each with the weight after its last colon, else 1."""
+    """The prompts joined by AND (capitals, a word of its own), each with the weight after its last colon, else 1.
+
+    Raises RequestError as `check_parts`.
+    """
+    check_parts(text)
     found = []
     for each in _AND.split(text):
         weight = _WEIGHT.search(each)
         body = each[: weight.start()] if weight else each
         found.append(Part(stages_of(body.strip(), evaluations), float(weight[1]) if weight else 1.0))
     return tuple(found)
+
+
+def check_parts(text: str) -> None:
+    """Raises RequestError for a prompt that joins more than MAX_PARTS by AND."""
+    count = 1 + sum(1 for _ in _AND.finditer(text))
+    if count > MAX_PARTS:
+        raise RequestError("prompt", f"joins {count:,} prompts by AND", accepted=f"at most {MAX_PARTS}")
 
 
 def _ends(tree: Tree, evaluations: int) -> set[int]:

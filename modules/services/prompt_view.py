@@ -60,7 +60,7 @@ def prompt_view(
 ) -> Mapping[str, Any]:
     """{"prompt": TextView, "negative_prompt": TextView, "evaluations_per_step"} as JSON-ready values.
 
-    Raises RequestError or StorageError for styles that are not there or cannot be read.
+    Raises RequestError or StorageError for styles that are not there or cannot be read, and for too many ANDs.
     """
     evaluations = steps * sampler.evaluations
     typed = {"prompt": request.prompt, "negative_prompt": request.negative_prompt}

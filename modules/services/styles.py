@@ -54,6 +54,10 @@ class Styles:
                 f"{style.name[:60]!r} is not accepted",
                 accepted=f"1 to {MAX_NAME_CHARACTERS} visible characters",
             )
+        for field, text in (("prompt", style.prompt), ("negative_prompt", style.negative_prompt)):
+            # No file can hold half of a surrogate pair, and no prompt takes a NUL
+            if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise RequestError(field, "holds what is no text", accepted="text, line breaks and tabs")
         with self._lock:
             self._look()
             self._write({**self._styles, style.name: style})

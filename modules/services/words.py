@@ -12,6 +12,8 @@ from modules.core.errors import RequestError
 from modules.core.generation import MAX_PROMPT_CHARACTERS, GenerationRequest
 from modules.prompting.comments import without_comments
 from modules.prompting.dynamic import Template, Wildcards
+from modules.prompting.networks import without_tags
+from modules.prompting.stages import check_parts
 from modules.prompting.styles import with_styles
 from modules.services.styles import Styles
 
@@ -62,6 +64,8 @@ class Words:
             template=prompt.text if dynamic and prompt.dynamic else "",
             negative_template=negative.text if dynamic and negative.dynamic else "",
         )
+        for text in set(found.prompts):
+            check_parts(without_tags(text))
         characters = sum(map(len, set(found.prompts))) + sum(map(len, set(found.negative_prompts)))
         if characters > MAX_CHARACTERS:
             raise RequestError(

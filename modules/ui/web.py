@@ -34,6 +34,7 @@ from modules.api.people import USER
 from modules.ui.assets import KINDS, STATIC, Static
 from modules.ui.boot import boot_head, theme
 from modules.ui.document import Dressed, starting_document
+from modules.ui.door import Door
 from modules.ui.gradio_import import WithoutStubs
 from modules.ui.texts import Texts, languages, negotiate, texts_for
 from modules.ui.tokens import system_css, token_css
@@ -126,7 +127,7 @@ class Pages:
 
     def _dressed(self, page: ASGIApp, texts: Texts) -> ASGIApp:
         boot = partial(boot_head, self._app, texts, login=self._login, folder=self._folder)
-        return Dressed(page, language=texts.language, head=boot)
+        return Dressed(Door(page), language=texts.language, head=boot)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         language = language_of(scope, wished_language(self._app))

@@ -193,3 +193,10 @@ def test_random_strings_are_drawn_or_refused() -> None:
             Template(text, NONE).draw(1)
             drawn_texts += 1
     assert drawn_texts > 1_900
+
+
+def test_a_weight_that_no_number_holds_leaves_the_text_as_it_is() -> None:
+    text = "{" + "9" * 400 + "::a|b}"
+    template = Template(text, NONE)
+    assert template.unreadable
+    assert template.draw(1) == text

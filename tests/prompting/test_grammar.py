@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modules.core.errors import RequestError
 from modules.prompting.grammar import DEPTH, Alternation, Edit, Node, Plain, Tree, parse, render
 from modules.prompting.stages import Part, Stage, parts_of, stages_of
 
@@ -142,7 +143,7 @@ def test_ten_thousand_random_strings() -> None:
 
 
 LONGEST = (
-    "[" * 100_000, "[a:" * 30_000, "[a|" * 30_000 + "]" * 30_000, "(" * 50_000 + "]" * 50_000, "AND " * 25_000,
+    "[" * 100_000, "[a:" * 30_000, "[a|" * 30_000 + "]" * 30_000, "(" * 50_000 + "]" * 50_000, "AND " * 99,
     "[[a]:" * 20_000 + "1]" * 20_000, "<a:" * 30_000, ":" * 100_000, "[|" + "a:" * 49_000 + "]", "[(" * 50_000 + "]",
 )  # fmt: skip
 
@@ -152,6 +153,11 @@ LONGEST = (
 def test_the_longest_prompts_are_read(text: str) -> None:
     assert parts_of(text, 20)
     assert parse(render(parse(text))) == parse(text)
+
+
+def test_more_parts_than_anybody_joins_are_refused() -> None:
+    with pytest.raises(RequestError, match="joins 25,001 prompts"):
+        parts_of("AND " * 25_000, 20)
 
 
 def test_what_nests_too_deep_is_text() -> None:

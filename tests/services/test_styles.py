@@ -69,6 +69,22 @@ def test_both_prompts_are_styled() -> None:
     assert with_styles("cat", "dog", [style]) == ("cat here", "dog, ugly")
 
 
+def test_styles_that_double_a_text_are_stopped_before_it_fills_the_memory() -> None:
+    twice = Style(name="twice", prompt="{prompt}{prompt}", negative_prompt="{prompt} {prompt}")
+    with pytest.raises(RequestError, match="prompt: becomes"):
+        with_styles("cat", "", [twice] * 100)
+    with pytest.raises(RequestError, match="negative_prompt: becomes"):
+        with_styles("", "dog", [twice] * 100)
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\0"])
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
+def test_what_no_file_can_hold_is_refused_and_leaves_none(tmp_path: Path, field: str, text: str) -> None:
+    with pytest.raises(RequestError, match=field):
+        Styles(tmp_path / "styles.csv").save(Style(**{"name": "a", field: text}))
+    assert list(tmp_path.iterdir()) == []
+
+
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from('\n,"'), max_size=20)
 
 

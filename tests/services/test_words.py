@@ -79,6 +79,14 @@ def test_prompts_that_are_too_long_together_are_refused() -> None:
         planned(prompt="{10$$a|b|c|d|e|f|g|h|i|j}" + "x" * 90_000, seed=1, batch_count=100)
 
 
+def test_more_prompts_than_anybody_joins_are_refused(folder: Path) -> None:
+    joined = " AND ".join(["a"] * 101)
+    for asked in (planned, view):
+        with pytest.raises(RequestError, match="joins 101 prompts by AND"):
+            asked(folder, prompt=joined)
+    assert planned(folder, prompt=joined.removesuffix(" AND a")).prompt
+
+
 def test_unknown_wildcards_and_networks_are_noticed(folder: Path) -> None:
     plan = planned(folder, prompt="a __nope__ __animal__ <lora:x:1>")
     networks, wildcards = notices_of(plan)

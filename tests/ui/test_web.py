@@ -141,3 +141,38 @@ def test_starting_pages_speak_every_language() -> None:
             page = starting_document(texts_for(language), theme="system", failed=failed)
             assert texts_for(language)("starting.failed" if failed else "starting") in page
             assert ("location.reload" in page) is not failed
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "upload",
+        "queue/join",
+        "run/x",
+        "call/x",
+        "component_server",
+        "process_recording",
+        "stream/x",
+        "cancel",
+        "vibe-edit",
+    ],
+)
+def test_nothing_can_be_sent_to_gradio(client: TestClient, path: str) -> None:
+    answer = client.post(f"/gradio_api/{path}", files={"files": ("a.html", b"<script></script>", "text/html")})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "missing")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["file=http://example.com/a.png", "file=/etc/passwd", "proxy=http://example.com/", "deep_link?session_hash=a",
+     "info", "heartbeat/a", "queue/data?session_hash=a", "openapi.json", "../gradio_api/app_id"],
+)  # fmt: skip
+def test_nothing_can_be_had_through_gradio(client: TestClient, path: str) -> None:
+    answer = client.get(f"/gradio_api/{path}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "missing")
+
+
+@pytest.mark.parametrize("path", ["/config", "/login", "/monitoring", "/gradio_api", "//gradio_api/upload"])
+def test_the_page_is_all_that_gradio_gives(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code == 404
+    assert client.post(path).status_code in (404, 405)
