@@ -19,7 +19,7 @@ from models.starter_training.words import Words
 from modules.families.layouts.names import unet_names, vae_names
 
 VOCABULARY = 49408
-DEFAULTS = {"cfg_scale": 5.0}
+DEFAULTS = {"cfg_scale": 4.0}
 LICENCE = "MIT (weights); trained on Fluent Emoji (MIT)"
 
 

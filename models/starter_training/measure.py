@@ -31,7 +31,7 @@ from models.starter_training.train_drawer import NOISE
 from models.starter_training.words import Words
 
 SEEDS = 4
-CFG, STEPS = 5.0, 25
+CFG, STEPS = 4.0, 25
 SAME = 2  # pixels: two pictures are nearly one if they differ by less than one of them does from itself moved by that
 PLAIN = (
     "cat", "panda", "penguin", "frog", "butterfly", "octopus", "apple", "banana", "strawberry", "pizza", "donut",

@@ -29,7 +29,7 @@ def test_a_picture_is_saved_with_everything_that_makes_it_again(whole: Whole) ->
     info = read_infotext(texts["parameters"])
     assert info.fields["Model hash"] == sha256[:10]  # computed while the worker started and sampled
     assert "Eta" not in info.fields
-    assert info.fields["CFG scale"] == "5"
+    assert info.fields["CFG scale"] == "4"
     assert form_values(info)["seed"] == 8
     plan = parse_plan(json.loads(texts["inferenz"])["plan"])
     assert (plan.seeds, plan.sampler, plan.schedule) == ((8,), "euler_a", "karras")
