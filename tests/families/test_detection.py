@@ -225,7 +225,7 @@ def test_what_cannot_be_used_of_it_is_set_aside_with_the_reason(
 
 def test_the_starter_wants_less_guidance_and_its_own_size(families: Registry[Family]) -> None:
     info = recognise(read_header(STARTER), families)
-    assert info.defaults == Defaults(width=128, height=128, cfg_scale=5.0)
+    assert info.defaults == Defaults(width=128, height=128, cfg_scale=4.0)
     assert int.from_bytes(STARTER.read_bytes()[:8], "little") % 8 == 0
 
 

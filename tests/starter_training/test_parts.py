@@ -153,7 +153,7 @@ def test_the_file_is_a_checkpoint_that_computes_what_was_trained(words: Words, t
     path = tmp_path / "starter.safetensors"
     save_file(export.tensors_of(model, vae, words), path, metadata=export.metadata())
     info = recognise(read_header(path), collect("modules.families", Family, group="inferenz.families"))
-    assert (info.family, info.defaults.width, info.defaults.cfg_scale) == ("sd1", 128, 5.0)
+    assert (info.family, info.defaults.width, info.defaults.cfg_scale) == ("sd1", 128, 4.0)
     assert path.stat().st_size < 40_000_000
     begun = drawer_of(path, words)
     assert all(torch.equal(begun[name], value.half().float()) for name, value in model.state_dict().items())
