@@ -157,7 +157,7 @@ def _hue(red: float, green: float, blue: float) -> float:
     return colorsys.rgb_to_hsv(red / 255, green / 255, blue / 255)[0] * 360
 
 
-def measured(work: Path, file: Path, sheet: Path) -> dict[str, object]:
+def measured(work: Path, file: Path, sheet: Path, *, cfg: float = CFG) -> dict[str, object]:
     """All figures of a finished file, and the sheet."""
     pipe, words = pipeline(file), Words()
     found = sprites(work)
@@ -166,7 +166,7 @@ def measured(work: Path, file: Path, sheet: Path) -> dict[str, object]:
     right, colours, backgrounds, styles, twins, wrong = [], [], [], [], [], []
     pictures = []
     for place, each in enumerate(asked):
-        own = made(pipe, words, [each.text], [1000 * place + seed for seed in range(SEEDS)])
+        own = made(pipe, words, [each.text], [1000 * place + seed for seed in range(SEEDS)], cfg=cfg)
         pictures += own
         for picture in own:
             seen = background_of(picture)
@@ -192,9 +192,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--file", type=Path, help="a finished starter (default: the one in the work folder)")
+    parser.add_argument("--cfg", type=float, default=CFG, help="the CFG scale (default: %(default)s)")
     options = parser.parse_args()
     file = options.file or options.work / "inferenz-starter.safetensors"
-    found = measured(options.work, file, options.work / "measured.png")
+    found = measured(options.work, file, options.work / "measured.png", cfg=options.cfg)
     (options.work / "measured.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     print(json.dumps(found, indent=1))
     known(options.work, file)
